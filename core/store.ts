@@ -2,6 +2,7 @@
  * The store port: where a task keeps its positions, its operators' state and its staged batches, in one transaction a
  * commit. Stores are in `state/`; all of them pass one conformance suite.
  */
+import type { MillraceError } from './errors.ts'
 
 /** A sink's encoded output of one epoch, or a part of it, as it is stored. */
 export interface StagedBatch {
@@ -115,10 +116,13 @@ export interface Change {
   readonly renameSlots?: Readonly<Record<string, string>>
 }
 
-/** How a commit ended. `blobs` are the ids that the change's blobs got, in their order. */
+/**
+ * How a commit ended. `failed`: for sure nothing of it was applied (the disk is full, say), and the error says what to
+ * do. `unknown`: it may have been; nothing may be undone or built upon until the store is opened again. `blobs` are the ids that the change's blobs got, in their order. */
 export type CommitResult =
   | { readonly kind: 'committed'; readonly blobs: readonly number[]; readonly compacted: readonly number[] }
   | { readonly kind: 'fenced' }
+  | { readonly kind: 'failed'; readonly error: MillraceError }
   | { readonly kind: 'unknown'; readonly reason: string }
 
 /** A task's stored life. */
@@ -138,6 +142,19 @@ export interface OpenedTask {
   readonly deaths: number
 }
 
+/** Blobs of one slot that are to be read and merged, off the main thread. */
+export interface MergeRequest {
+  readonly slot: string
+  readonly format: string
+  /** Ids of blobs that follow one another. */
+  readonly blobs: readonly number[]
+  /** They are the oldest of the slot: what deletes an older entry need not be kept. */
+  readonly oldest: boolean
+  /** What is dead at this watermark is dropped. */
+  readonly horizon: number
+}
+
+/** Where tasks keep what they must not lose. */
 export interface Store {
   /** Drawn once, when the store is made; fingerprints are keyed with the secret. */
   readonly id: string
@@ -156,6 +173,11 @@ export interface Store {
    * @throws MillraceError STATE_DAMAGED when its checksum fails
    */
   body(task: string, name: string): Promise<Uint8Array>
+  /**
+   * What the blobs say together, as one (undefined when nothing is left of them); it changes nothing: install it with
+   * `Change.compactions`.
+   */
+  merge(task: string, request: MergeRequest): Promise<Uint8Array | undefined>
   /** Every task that the store knows, in the order of their names. */
   tasks(): Promise<readonly string[]>
   /** Ends what is under way, and frees the store. */
