@@ -12,6 +12,11 @@ export interface ConnectorContext {
   readonly env: Readonly<Record<string, string | undefined>>
   /** People are only reached when this is true (engine rule 27). */
   readonly live: boolean
+  /**
+   * The Standard Schema of what reaches the sink, where that is still what its source's schema says: a sink may make
+   * its table after it. Absent for sources, and behind an operator that shapes its values.
+   */
+  readonly rowSchema?: unknown
   readonly runtime: Runtime
   readonly logger: Logger
   readonly metrics: Metrics
