@@ -41,7 +41,9 @@ export function columnsOf(schema: unknown): DerivedColumns | undefined {
   const columns: Record<string, string> = {}
   const unclear: string[] = []
   for (const name of names) {
-    const derived = variants.map((variant) => variant.properties?.[name]).map((field) => field && derive(field))
+    const derived: readonly (Derived | undefined)[] = variants
+      .map((variant) => variant.properties?.[name])
+      .map((field) => field && derive(field))
     const known = derived.filter((each) => each !== undefined)
     const types = [...new Set(known.map((each) => each.type))]
     const optional =

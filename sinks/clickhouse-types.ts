@@ -30,7 +30,7 @@ type Column<V> =
 /** One ClickHouse type a field. A field that may be null or absent is `Nullable(…)`. */
 export type Columns<R> = { readonly [P in keyof R]-?: Column<R[P]> }
 
-/** Turns a field's value into what its column takes as JSON. It throws the words that say what was wanted. */
+/** Turns a field's value into what its column takes as JSON. It throws a TypeError that says what was wanted. */
 export type Shaper = (value: unknown) => unknown
 
 /**
@@ -41,7 +41,8 @@ export type Shaper = (value: unknown) => unknown
  * - floats: a finite number; `Decimal`: a number, a bigint or its digits
  * - `DateTime`, `DateTime64`: a `Date` or epoch milliseconds, or text that ClickHouse reads as a date; `Date`: the same, in UTC
  * - `Nullable`: also null and undefined, which is written as null
- * - arrays, maps, tuples, JSON: an object or array as `JSON.stringify` writes it; the server checks what is in it
+ * - arrays, maps, tuples, JSON: an object or array as `JSON.stringify` writes it; the server checks what is in it. They
+ *   cannot be null in ClickHouse: null and undefined are written as the empty one
  */
 export function shaper(type: string): Shaper {
   const nullable = wrapped(type, 'Nullable') ?? wrapped(wrapped(type, 'LowCardinality') ?? '', 'Nullable')
@@ -61,7 +62,7 @@ export function shaper(type: string): Shaper {
   if (fraction) return instant(Number(fraction[1]))
   if (/^(Array|Nested)\(/.test(plain)) return array
   if (/^(String|FixedString\(\d+\)|UUID|IPv4|IPv6|Enum(8|16)?\(.*\))$/s.test(plain)) return text
-  return structure
+  return /^(Dynamic|Variant\()/.test(plain) ? anything : structure
 }
 
 /** Whether a type takes null. */
@@ -75,25 +76,25 @@ function wrapped(type: string, by: string): string | undefined {
 
 function text(value: unknown): unknown {
   if (typeof value === 'string') return value
-  throw 'text'
+  throw new TypeError('text')
 }
 
 function boolean(value: unknown): unknown {
   if (typeof value === 'boolean') return value
-  throw 'true or false'
+  throw new TypeError('true or false')
 }
 
 function finite(value: unknown): unknown {
   if (typeof value === 'number' && Number.isFinite(value)) return value
   if (typeof value === 'bigint') return String(value)
-  throw 'a finite number'
+  throw new TypeError('a finite number')
 }
 
 function decimal(value: unknown): unknown {
   if (typeof value === 'number' && Number.isFinite(value)) return value
   if (typeof value === 'bigint') return String(value)
   if (typeof value === 'string' && /^[+-]?\d+(\.\d+)?$/.test(value)) return value
-  throw 'a finite number, or its digits as text'
+  throw new TypeError('a finite number, or its digits as text')
 }
 
 function wholeNumber(unsigned: boolean, bits: number): Shaper {
@@ -108,14 +109,14 @@ function wholeNumber(unsigned: boolean, bits: number): Shaper {
       const whole = BigInt(value)
       if (whole >= low && whole <= high) return String(whole)
     } else if (typeof value === 'boolean' && bits === 8) return value ? 1 : 0
-    throw `a whole number from ${low} to ${high}`
+    throw new TypeError(`a whole number from ${low} to ${high}`)
   }
 }
 
 function milliseconds(value: unknown): number {
   const ms = value instanceof Date ? value.getTime() : value
   if (typeof ms === 'number' && Number.isFinite(ms)) return ms
-  throw 'a Date, epoch milliseconds, or a date as text'
+  throw new TypeError('a Date, epoch milliseconds, or a date as text')
 }
 
 const LAST_SECOND = 4_294_967_295
@@ -126,14 +127,14 @@ const LAST_INSTANT = 10_413_791_999_999
 function day(value: unknown): unknown {
   if (typeof value === 'string' && value !== '') return value
   const ms = milliseconds(value)
-  if (ms < FIRST_INSTANT || ms > LAST_INSTANT) throw 'a date from 1900 to 2299'
+  if (ms < FIRST_INSTANT || ms > LAST_INSTANT) throw new TypeError('a date from 1900 to 2299')
   return new Date(ms).toISOString().slice(0, 10)
 }
 
 function second(value: unknown): unknown {
   if (typeof value === 'string' && value !== '') return value
   const seconds = Math.floor(milliseconds(value) / 1_000)
-  if (seconds < 0 || seconds > LAST_SECOND) throw 'a time from 1970 to 2106, in milliseconds'
+  if (seconds < 0 || seconds > LAST_SECOND) throw new TypeError('a time from 1970 to 2106, in milliseconds')
   return seconds
 }
 
@@ -143,7 +144,7 @@ function instant(digits: number): Shaper {
   return (value) => {
     if (typeof value === 'string' && value !== '') return value
     const ms = milliseconds(value)
-    if (ms < FIRST_INSTANT || ms > LAST_INSTANT) throw 'a time from 1900 to 2299, in milliseconds'
+    if (ms < FIRST_INSTANT || ms > LAST_INSTANT) throw new TypeError('a time from 1900 to 2299, in milliseconds')
     if (digits <= 3) return Math.floor(ms * fractions)
     const ticks = BigInt(Math.floor(ms)) * BigInt(fractions) + BigInt(Math.floor((ms - Math.floor(ms)) * fractions))
     if (ticks >= Number.MIN_SAFE_INTEGER && ticks <= Number.MAX_SAFE_INTEGER) return Number(ticks)
@@ -152,11 +153,18 @@ function instant(digits: number): Shaper {
 }
 
 function array(value: unknown): unknown {
+  if (value === null || value === undefined) return []
   if (Array.isArray(value)) return value
-  throw 'an array'
+  throw new TypeError('an array')
 }
 
 function structure(value: unknown): unknown {
-  if (value === null || value === undefined || typeof value === 'function' || typeof value === 'symbol') throw 'a value'
-  return value
+  if (value === null || value === undefined) return {}
+  if (typeof value === 'object') return value
+  throw new TypeError('an object')
+}
+
+function anything(value: unknown): unknown {
+  if (value !== undefined && typeof value !== 'function' && typeof value !== 'symbol') return value
+  throw new TypeError('a value')
 }

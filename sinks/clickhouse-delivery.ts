@@ -1,0 +1,285 @@
+import { Readable } from 'node:stream'
+import type { ClickHouseClient } from '@clickhouse/client'
+import type { Logger } from '../core/logger.ts'
+import type { Runtime } from '../core/runtime.ts'
+import type { Delivery, Outcome, RowRejection } from '../core/sink.ts'
+import { literal, quoted } from './clickhouse-client.ts'
+import { type Failure, failureOf } from './clickhouse-errors.ts'
+import { EXPLICIT, type Table } from './clickhouse-table.ts'
+
+/** What a staged batch says of its request: all but address and credentials. */
+export interface InsertHead {
+  readonly table: string
+  readonly columns: readonly string[]
+  readonly format: 'JSONCompactEachRow'
+}
+
+export interface DeliveryOptions {
+  readonly client: ClickHouseClient
+  readonly database: string
+  readonly table: Table
+  readonly runtime: Runtime
+  readonly logger: Logger
+}
+
+interface Presence {
+  readonly rows: number
+  readonly distinct: number
+  readonly server: string
+}
+
+type Result<V> = { readonly kind: 'done'; readonly value: V } | Failure
+
+/** Rows that are tried at once while those that the server refuses are looked for. */
+const TRIED_AT_ONCE = 1_000
+/** No more refused rows are looked for in one attempt; those after them are found in the next. */
+const REFUSED_AT_ONCE = 1_000
+const REPAIRS = 4
+/** A batch that may not be sent again waits for a person, milliseconds. */
+const PARKED = 60_000
+const NEWLINE = 10
+
+/**
+ * Delivers one batch as one insert, which is one block: all of it is applied, or nothing (engine rules 20 to 23).
+ *
+ * A batch whose earlier attempt may have been applied is counted first, sent again under its own name, which the table
+ * recognizes, and counted again: a server that was killed in the middle may remember the name and have lost the rows.
+ * What is missing then is sent with the batch's name and the rows' numbers written out, under a suffix of the name.
+ */
+export async function deliverInsert(
+  options: DeliveryOptions,
+  delivery: Delivery,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const { database, table, runtime } = options
+  const head = JSON.parse(delivery.head) as InsertHead
+  const target = `${quoted(database)}.${quoted(head.table)}`
+  const into = `INSERT INTO ${target} (${head.columns.map(quoted).join(', ')}) FORMAT ${head.format}`
+  const count = delivery.afterUnknown && table.counted
+
+  if (count) {
+    const present = await countBatch(options, target, delivery.name, signal)
+    if (present.kind !== 'done') return outcomeOf(present)
+    if (present.value.distinct >= delivery.rows) return whole(options, delivery, present.value)
+    if (present.value.rows > 0 && table.atomic && present.value.rows === delivery.rows) return { kind: 'applied' }
+  }
+  if (
+    delivery.afterUnknown &&
+    !table.counted &&
+    !table.replaces &&
+    runtime.now() - delivery.stagedAt > table.window / 2
+  )
+    return {
+      kind: 'unknown',
+      reason: `it may have been applied, the table may not recognize it any more, and what is there cannot be counted: a person must decide`,
+      retryAfter: PARKED,
+    }
+
+  const again = delivery.afterUnknown && table.replaces
+  const token = again ? `${delivery.name}~${delivery.attempt}` : delivery.name
+  const sent = await insert(options, into, delivery.body, { token, comment: delivery.name }, signal)
+  if (sent.kind === 'rejected') {
+    if (delivery.afterUnknown && !table.counted && !table.replaces)
+      return { kind: 'unknown', reason: `${sent.reason}; an earlier attempt may have been applied`, retryAfter: PARKED }
+    if (count) {
+      const present = await countBatch(options, target, delivery.name, signal)
+      if (present.kind !== 'done') return outcomeOf({ ...present, kind: 'unknown' })
+      if (present.value.rows > 0)
+        return {
+          kind: 'unknown',
+          reason: `${sent.reason}; a part of it is there from an earlier attempt`,
+          retryAfter: PARKED,
+        }
+    }
+    return refused(options, head, delivery, sent, signal)
+  }
+  if (sent.kind !== 'done') return outcomeOf(sent)
+  if (!count || table.atomic) return { kind: 'applied' }
+  return repair(options, head, target, delivery, sent.value, signal)
+}
+
+/** Counts, and sends what is missing, until nothing is. */
+async function repair(
+  options: DeliveryOptions,
+  head: InsertHead,
+  target: string,
+  delivery: Delivery,
+  server: string,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const columns = [...head.columns, '_batch', '_seq'].map(quoted).join(', ')
+  const into = `INSERT INTO ${target} (${columns}) FORMAT ${head.format}`
+  for (let round = 1; round <= REPAIRS; round++) {
+    const present = await countBatch(options, target, delivery.name, signal)
+    if (present.kind !== 'done') return outcomeOf({ ...present, kind: 'unknown' })
+    if (present.value.server !== server)
+      return {
+        kind: 'unknown',
+        reason: `the insert was answered by ${server} and the count by ${present.value.server}: give the sink the address of one server`,
+      }
+    if (present.value.distinct >= delivery.rows) return whole(options, delivery, present.value)
+    const there = await attempt(() => sequence(options, target, delivery.name, signal))
+    if (there.kind !== 'done') return outcomeOf({ ...there, kind: 'unknown' })
+    const lines = linesOf(delivery.body)
+    const missing = lines.flatMap((line, seq) =>
+      there.value.has(seq) ? [] : [`${line.toString().slice(0, -1)},${JSON.stringify(delivery.name)},${seq}]\n`],
+    )
+    options.logger.warn(
+      { table: head.table, batch: delivery.name, missing: missing.length, rows: delivery.rows },
+      'the table knows a batch and lacks rows of it, as after a crash of the server; they are sent again',
+    )
+    const token = `${delivery.name}~${round}~${missing.length}`
+    const sent = await insert(
+      options,
+      into,
+      Buffer.from(missing.join('')),
+      { token, comment: delivery.name, explicit: true },
+      signal,
+    )
+    if (sent.kind !== 'done') return outcomeOf({ ...sent, kind: 'unknown' })
+  }
+  return { kind: 'unknown', reason: `after ${REPAIRS} repairs rows of it are still missing` }
+}
+
+function whole({ logger }: DeliveryOptions, delivery: Delivery, { rows }: Presence): Outcome {
+  if (rows > delivery.rows)
+    logger.error({ batch: delivery.name, rows: delivery.rows, present: rows }, 'a batch is there more than once')
+  return { kind: 'applied' }
+}
+
+/** The rows that the server refuses, by trying the rest on a table that keeps nothing. */
+async function refused(
+  { client, table }: DeliveryOptions,
+  head: InsertHead,
+  delivery: Delivery,
+  first: Failure,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const lines = linesOf(delivery.body)
+  const found: RowRejection[] = []
+  const types = new Map(table.columns.map((column) => [column.name, column.type]))
+  const structure = head.columns.map((name) => `${quoted(name)} ${types.get(name) ?? 'String'}`).join(', ')
+  const into = `INSERT INTO FUNCTION null(${literal(structure)}) FORMAT ${head.format}`
+  let from = 0
+  if (first.row !== undefined && first.row >= 0 && first.row < lines.length) {
+    found.push({ row: first.row, reason: first.reason })
+    from = first.row + 1
+  } else if (lines.length === 1) found.push({ row: 0, reason: first.reason })
+  while (from < lines.length && found.length < REFUSED_AT_ONCE && !signal.aborted) {
+    const part = lines.slice(from, from + TRIED_AT_ONCE)
+    const tried = await attempt(() => send(client, into, joined(part), table.settings, signal))
+    if (tried.kind === 'rejected' && tried.row !== undefined && tried.row >= 0 && tried.row < part.length) {
+      found.push({ row: from + tried.row, reason: tried.reason })
+      from += tried.row + 1
+    } else if (tried.kind === 'done') from += part.length
+    else break
+  }
+  if (found.length === 0)
+    return {
+      kind: 'unknown',
+      reason: `${first.reason}, and no row could be found that is to blame: a person must look`,
+      retryAfter: PARKED,
+    }
+  const others = found.length > 1 ? ` and ${found.length - 1} more` : ''
+  return { kind: 'rejected', retry: 'never', reason: `row ${found[0]!.row}${others}: ${first.reason}`, rows: found }
+}
+
+interface InsertName {
+  readonly token: string
+  readonly comment: string
+  /** The rows bring `_batch` and `_seq` of their own. */
+  readonly explicit?: boolean
+}
+
+function insert(
+  { client, table }: DeliveryOptions,
+  into: string,
+  body: Uint8Array,
+  name: InsertName,
+  signal: AbortSignal,
+) {
+  const settings = { ...table.settings, insert_deduplication_token: name.token, log_comment: name.comment }
+  return attempt(() => send(client, into, body, name.explicit ? { ...settings, [EXPLICIT]: 1 } : settings, signal))
+}
+
+/** @returns the name of the server that answered */
+async function send(
+  client: ClickHouseClient,
+  query: string,
+  body: Uint8Array,
+  settings: Readonly<Record<string, string | number>>,
+  signal: AbortSignal,
+): Promise<string> {
+  const result = await client.exec({
+    query,
+    values: Readable.from([body], { objectMode: false }),
+    clickhouse_settings: { ...settings, wait_end_of_query: 1 },
+    abort_signal: signal,
+  })
+  for await (const _ of result.stream);
+  return serverOf(result.response_headers)
+}
+
+async function countBatch(
+  { client }: DeliveryOptions,
+  target: string,
+  batch: string,
+  signal: AbortSignal,
+): Promise<Result<Presence>> {
+  return attempt(async () => {
+    const result = await client.query({
+      query: `SELECT toUInt32(count()) AS rows, toUInt32(uniqExact(_seq)) AS distinct FROM ${target} WHERE _batch = ${literal(batch)}`,
+      format: 'JSONEachRow',
+      abort_signal: signal,
+    })
+    const [row] = await result.json<{ rows: number; distinct: number }>()
+    return { rows: row!.rows, distinct: row!.distinct, server: serverOf(result.response_headers) }
+  })
+}
+
+async function sequence(
+  { client }: DeliveryOptions,
+  target: string,
+  batch: string,
+  signal: AbortSignal,
+): Promise<ReadonlySet<number>> {
+  const result = await client.query({
+    query: `SELECT DISTINCT _seq FROM ${target} WHERE _batch = ${literal(batch)}`,
+    format: 'JSONCompactEachRow',
+    abort_signal: signal,
+  })
+  return new Set((await result.json<[number]>()).map(([seq]) => seq))
+}
+
+async function attempt<V>(work: () => Promise<V>): Promise<Result<V>> {
+  try {
+    return { kind: 'done', value: await work() }
+  } catch (error) {
+    return failureOf(error)
+  }
+}
+
+function outcomeOf({ kind, reason }: Failure): Outcome {
+  return { kind: kind === 'notSent' ? 'notSent' : 'unknown', reason }
+}
+
+function serverOf(headers: Readonly<Record<string, unknown>>): string {
+  return String(headers['x-clickhouse-server-display-name'] ?? '')
+}
+
+/** The rows' texts without their line ends: JSON has no bare line end within. */
+function linesOf(body: Uint8Array): Buffer[] {
+  const text = Buffer.from(body.buffer, body.byteOffset, body.byteLength)
+  const lines: Buffer[] = []
+  for (let from = 0; from < text.length; ) {
+    const end = text.indexOf(NEWLINE, from)
+    const to = end === -1 ? text.length : end
+    lines.push(text.subarray(from, to))
+    from = to + 1
+  }
+  return lines
+}
+
+function joined(lines: readonly Buffer[]): Buffer {
+  return Buffer.from(`${lines.map((line) => line.toString()).join('\n')}\n`)
+}

@@ -1,0 +1,233 @@
+import { join } from 'node:path'
+import { MillraceError, messageOf } from '../core/errors.ts'
+import type { Delivery, Encoder, OpenSink, Outcome, Sink } from '../core/sink.ts'
+import type { ConnectorContext } from '../core/source.ts'
+import { openWarehouse } from '../embedded/warehouse.ts'
+import { type ClickHouseAddress, clickHouseAddress, connectClickHouse } from './clickhouse-client.ts'
+import { deliverInsert, type InsertHead } from './clickhouse-delivery.ts'
+import { LARGEST_INSERT, openTable, type TableColumn } from './clickhouse-table.ts'
+import { type Columns, shaper, takesNull } from './clickhouse-types.ts'
+
+/** An object, and not a promise, which would be written as `{}`. */
+export type Row = object & { readonly then?: never }
+
+export interface ClickHouseOptions<R> {
+  /** The table, which is made when it is not there. */
+  table: string
+  /** Its column types; needed to make the table when the row is no longer the source's schema. */
+  columns?: Columns<R>
+  /** The columns by which the table is sorted. @default none */
+  orderBy?: readonly (keyof R & string)[]
+  /**
+   * A ReplacingMergeTree: of the rows of one `orderBy`, the one with the largest `version` stays, and none when its
+   * `deleted` is true. Read with `FINAL`.
+   */
+  replace?: { version: keyof R & string; deleted?: keyof R & string }
+  /** The server, such as `'https://host:8443'`. @default CLICKHOUSE_URL, else the embedded warehouse */
+  url?: string
+  /** @default CLICKHOUSE_DATABASE, else the one of the address, else `default` */
+  database?: string
+  /** What messages and metrics call it. @default the table */
+  name?: string
+}
+
+/** Not more than one insert in this many milliseconds: small inserts make parts faster than a table can merge them. */
+const PACE = 50
+/** Several small batches that wait become one insert, up to here. */
+const GROUP = { rows: 100_000, bytes: 16 * 1_048_576 } as const
+const IDENTIFIER = /^[A-Za-z_]\w*$/
+const OWN = ['_batch', '_seq']
+const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30] as const
+
+/**
+ * Inserts each value as a row of a ClickHouse table, exactly once: a batch is one insert and one block under a name of
+ * its own, which the table recognizes when it comes again; after an outcome that is not known the rows are counted by
+ * that name, and what is missing is sent. Each row says its batch and its place there, in the columns `_batch` and
+ * `_seq`, which `SELECT *` does not show.
+ *
+ * The guarantee is `idempotent`, and `windowed` on tables whose rows cannot be counted (a TTL, engines that merge rows
+ * away, `Null`, `Distributed`, no `_batch`); the start says which and why. A field that the table has no column for,
+ * and a value that its column does not hold, make the row a dead letter, as do rows that the server refuses; the good
+ * rows of the same batch are kept. undefined is null; neither is taken by a column that is not Nullable and has no
+ * default. Numbers in time columns are epoch milliseconds.
+ *
+ * Without an address it uses the embedded warehouse, the ClickHouse engine in a process of its own. What it has
+ * answered for survives the death of any process; the death of the machine only as far as its disk cache was written.
+ *
+ * @throws MillraceError BAD_OPTION for a table or column that is no plain name, or `replace` without `orderBy`
+ *
+ * @example
+ * ```ts
+ * events.to(clickhouse({ table: 'events', orderBy: ['visitorId', 'occurredAt'] }))
+ * ```
+ */
+export function clickhouse<T extends Row>(options: ClickHouseOptions<NoInfer<T>>): Sink<T> {
+  check(options)
+  return {
+    kind: 'clickhouse',
+    guarantee: 'idempotent',
+    touches: 'state',
+    system: 'clickhouse',
+    open: (context) => open<T>(options, context),
+  }
+}
+
+function check<T extends Row>({ table, columns, orderBy, replace, url, database, name }: ClickHouseOptions<T>): void {
+  const where = `clickhouse "${name ?? table}"`
+  const wrong = (problem: string) => new MillraceError('BAD_OPTION', `${where}: ${problem}`)
+  if (!IDENTIFIER.test(table)) throw wrong(`table must be a plain name such as 'events', got '${table}'`)
+  if (database !== undefined && !IDENTIFIER.test(database))
+    throw wrong(`database must be a plain name, got '${database}'`)
+  if (url !== undefined) clickHouseAddress({ url, env: {} })
+  const names = columns ? Object.keys(columns) : undefined
+  if (names?.length === 0) throw wrong('columns must name at least one column')
+  for (const each of names ?? []) {
+    if (!IDENTIFIER.test(each)) throw wrong(`a column must be a plain name, got '${each}'`)
+    if (OWN.includes(each)) throw wrong(`the column ${each} is the sink's own`)
+    if (typeof columns![each as keyof T] !== 'string')
+      throw wrong(`the type of column ${each} must be text such as 'String'`)
+  }
+  if (replace && !orderBy?.length) throw wrong('replace needs orderBy: the columns that tell rows of one thing')
+  for (const each of [...(orderBy ?? []), ...(replace ? [replace.version, replace.deleted ?? replace.version] : [])])
+    if (names && !names.includes(each)) throw wrong(`columns has no ${each} to order or replace by`)
+  for (const each of orderBy ?? [])
+    if (columns && takesNull(columns[each])) throw wrong(`orderBy cannot have ${each}, which is Nullable`)
+}
+
+async function open<T extends Row>(options: ClickHouseOptions<T>, context: ConnectorContext): Promise<OpenSink<T>> {
+  const { table: name, columns, orderBy, replace, url } = options
+  const { env, dataDir, runtime, logger, metrics, rowSchema } = context
+  const real = clickHouseAddress({ url, database: options.database, env })
+  const warehouse = real ? undefined : await openWarehouse({ dataDir, runtime, logger })
+  const address: ClickHouseAddress = real ?? {
+    url: warehouse!.url,
+    socketPath: warehouse!.socketPath,
+    database: options.database ?? 'default',
+  }
+  const client = connectClickHouse(address)
+  let closed = false
+  async function close(): Promise<void> {
+    if (closed) return
+    closed = true
+    await client.close()
+    await warehouse?.close()
+  }
+  const { database } = address
+  const table = await openTable(client, { database, table: name, columns, orderBy, replace, rowSchema }).catch(
+    async (cause: unknown) => {
+      await close()
+      if (cause instanceof MillraceError) throw cause
+      throw new MillraceError('SINK_FAILED', `clickhouse "${options.name ?? name}": ${messageOf(cause)}`, {
+        cause,
+        retriable: true,
+      })
+    },
+  )
+  for (const remark of table.remarks)
+    logger.warn({ table: name }, `a repeated batch is only recognized for ${table.window / 2_000} s: ${remark}`)
+
+  const label = { table: options.name ?? name }
+  const requests = metrics.counter('millrace_clickhouse_inserts_total', 'Batches sent, by how it ended.', [
+    'table',
+    'outcome',
+  ])
+  const rows = metrics.counter('millrace_clickhouse_rows_total', 'Rows that were applied.', ['table'])(label)
+  const sentBytes = metrics.counter('millrace_clickhouse_bytes_total', 'Bytes of batches sent.', ['table'])(label)
+  const seconds = metrics.histogram('millrace_clickhouse_insert_seconds', 'Time to an outcome.', SECONDS, ['table'])(
+    label,
+  )
+
+  async function deliver(delivery: Delivery, signal: AbortSignal): Promise<Outcome> {
+    if (signal.aborted) return { kind: 'notSent', reason: 'it was called off' }
+    const up = await reachable(warehouse, signal)
+    if (up !== undefined) return { kind: 'notSent', reason: up }
+    const started = runtime.elapsed()
+    const outcome = await deliverInsert({ client, database, table, runtime, logger }, delivery, signal)
+    seconds.observe((runtime.elapsed() - started) / 1_000)
+    requests({ ...label, outcome: outcome.kind }).add(1)
+    sentBytes.add(delivery.body.byteLength)
+    if (outcome.kind === 'applied') rows.add(delivery.rows)
+    return outcome
+  }
+
+  return {
+    identity: warehouse ? `embedded:clickhouse/${database}.${name}` : `${address.url}/${database}.${name}`,
+    ...(warehouse ? { standIn: `the embedded ClickHouse in ${join(dataDir, 'warehouse')}` } : {}),
+    ...(table.guarantee === 'idempotent' ? {} : { guarantee: table.guarantee }),
+    limit: LARGEST_INSERT,
+    group: GROUP,
+    pace: PACE,
+    encoder: () => rowEncoder<T>(name, options.name ?? name, table.columns),
+    deliver,
+    close,
+  }
+}
+
+/** Why the embedded warehouse cannot be reached, if it cannot. */
+async function reachable(
+  warehouse: { ready(): Promise<void> } | undefined,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  if (!warehouse) return undefined
+  const off = Promise.withResolvers<string>()
+  const abort = () => off.resolve('it was called off')
+  signal.addEventListener('abort', abort, { once: true })
+  try {
+    return await Promise.race([warehouse.ready().then(() => undefined, messageOf), off.promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}
+
+/** Rows as arrays in the order of the columns: two thirds of the bytes of objects, and less work for both sides. */
+function rowEncoder<T extends Row>(table: string, name: string, columns: readonly TableColumn[]): Encoder<T> {
+  const head: InsertHead = { table, columns: columns.map((column) => column.name), format: 'JSONCompactEachRow' }
+  const fields = columns.map((column) => ({
+    ...column,
+    shape: column.defaults ? orDefault(shaper(column.type)) : shaper(column.type),
+  }))
+  const known = new Set(head.columns)
+  const values: unknown[] = new Array(fields.length)
+  return {
+    head: JSON.stringify(head),
+    row(value) {
+      const row = value as Readonly<Record<string, unknown>>
+      let present = 0
+      for (let n = 0; n < fields.length; n++) {
+        const field = fields[n]!
+        const given = row[field.name]
+        if (given !== undefined) present += 1
+        try {
+          values[n] = field.shape(given)
+        } catch (error) {
+          throw unfit(name, `column ${field.name} (${field.type}) takes ${messageOf(error)}, got ${kindOf(given)}`)
+        }
+      }
+      let own = 0
+      for (const _ in row) own += 1
+      if (own !== present) refuseExtra(row, known, name)
+      return `${JSON.stringify(values)}\n`
+    },
+  }
+}
+
+function orDefault(shape: (value: unknown) => unknown): (value: unknown) => unknown {
+  return (value) => (value === null || value === undefined ? null : shape(value))
+}
+
+function refuseExtra(row: Readonly<Record<string, unknown>>, known: ReadonlySet<string>, name: string): void {
+  for (const field in row)
+    if (row[field] !== undefined && !known.has(field))
+      throw unfit(name, `the table has no column for the field ${field}: add one, or shape the row with map`)
+}
+
+function unfit(name: string, problem: string): MillraceError {
+  return new MillraceError('SINK_REJECTED', `clickhouse "${name}": ${problem}`)
+}
+
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (Array.isArray(value)) return 'an array'
+  if (value instanceof Date) return 'a Date'
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`
+}
