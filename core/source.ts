@@ -6,6 +6,8 @@ import type { Runtime } from './runtime.ts'
 export interface ConnectorContext {
   /** The pipeline's name. */
   readonly pipeline: string
+  /** The name of the pipeline's output that a sink serves, which is its lane's; absent for a source. */
+  readonly output?: string
   /** The folder that the stand-ins keep their files in. */
   readonly dataDir: string
   /** Where a connector looks for its system: `KAFKA_BROKERS`, `CLICKHOUSE_URL`, … */
