@@ -9,6 +9,7 @@ export const ERROR_CODES = {
   DATA_DIR_UNWRITABLE: { exit: 3, meaning: 'The data directory cannot be written.' },
   DISK_FULL: { exit: 3, meaning: 'There is no room left for a commit; nothing was lost.' },
   STATE_DAMAGED: { exit: 4, meaning: 'The state file fails its checksums.' },
+  STATE_FAILED: { exit: 4, meaning: 'The disk reports an error at the state file.' },
   STATE_BEHIND: { exit: 4, meaning: 'The state file is older than its witness: an old copy was put back, or commits were lost.' },
   STATE_TOO_NEW: { exit: 4, meaning: 'The state file was written by a newer version of Millrace.' },
   STATE_TOO_LARGE: { exit: 4, meaning: "A task's state has passed its limit." },
