@@ -103,6 +103,8 @@ async function end(): Promise<void> {
   process.exit(0)
 }
 
+// The lock is given back when it is collected as garbage, too: this keeps it.
+process.on('exit', () => lock.close())
 process.on('SIGTERM', () => void end())
 process.on('SIGINT', () => void end())
 await listen()

@@ -22,6 +22,8 @@ export interface Warehouse {
   /** For the HTTP client; the host in it means nothing, the socket is the address. */
   readonly url: string
   readonly socketPath: string
+  /** The id of its process, while it is known to run. */
+  readonly pid: number | undefined
   /**
    * Resolves when it answers. One that was killed is started again.
    *
@@ -33,6 +35,7 @@ export interface Warehouse {
 }
 
 interface Lease {
+  readonly pid: number
   readonly request: ClientRequest
   /** Resolves when the warehouse has let go of it, or was lost. */
   readonly over: Promise<void>
@@ -96,6 +99,9 @@ export async function openWarehouse({ dataDir, runtime, logger }: WarehouseOptio
   return {
     url: 'http://localhost',
     socketPath,
+    get pid() {
+      return lease?.pid
+    },
     ready,
     async close() {
       if (closed) return
@@ -180,7 +186,7 @@ function ask(socketPath: string): Promise<Lease | undefined> {
       response.on('error', () => undefined).resume()
       response.socket.unref()
       request.on('error', () => undefined)
-      resolve({ request, over })
+      resolve({ request, over, pid: Number(response.headers['x-process']) })
     })
     request.flushHeaders()
   })
