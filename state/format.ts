@@ -9,6 +9,8 @@ export const FORMAT = 1
 /** Blobs and bodies are kept in rows of at most so many bytes. */
 export const PIECE_BYTES = 1_048_576
 export const PAGE_BYTES = 8_192
+/** What is left of the write-ahead log for the thread that commits to copy: it takes a few milliseconds. */
+export const LAST_BIT_BYTES = 4 * PIECE_BYTES
 
 /**
  * The tables. Each row that matters is a JSON text with a checksum over itself and its identity; a task's row also holds

@@ -4,10 +4,19 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { crc32 } from 'node:zlib'
 import { MillraceError } from '../core/errors.ts'
 import type { MergeRequest } from '../core/store.ts'
-import { type Content, PIECE_BYTES, readIdentity, stateError, stateReader } from './format.ts'
+import {
+  type Content,
+  LAST_BIT_BYTES,
+  PAGE_BYTES,
+  PIECE_BYTES,
+  readIdentity,
+  stateError,
+  stateReader,
+} from './format.ts'
 import {
   type FromReader,
   type Merged,
+  type PostedError,
   posted,
   type ReadRequest,
   type Reply,
@@ -16,6 +25,8 @@ import {
   type ThreadData,
   type ToReader,
 } from './messages.ts'
+
+const CHECKPOINT_ROUNDS = 8
 
 const { path, port: committer } = workerData as ThreadData
 const main = parentPort!
@@ -106,9 +117,14 @@ async function install(task: string, slot: string, bytes: Uint8Array): Promise<C
 }
 
 /** Copies until little is left: what is committed meanwhile goes on filling the log. */
-function checkpoint(): { error?: ReturnType<typeof posted> } {
+function checkpoint(): { error?: PostedError } {
   try {
-    for (let round = 0; round < 3; round += 1) statements.checkpoint.get()
+    let before = 0
+    for (let round = 0; round < CHECKPOINT_ROUNDS; round += 1) {
+      const { checkpointed } = statements.checkpoint.get() as { checkpointed: number }
+      if (round > 0 && (checkpointed - before) * PAGE_BYTES <= LAST_BIT_BYTES / 2) break
+      before = checkpointed
+    }
     return {}
   } catch (thrown) {
     return { error: posted(stateError(path, thrown)) }

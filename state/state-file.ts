@@ -10,6 +10,7 @@ import {
   type Content,
   FORMAT,
   type Identity,
+  LAST_BIT_BYTES,
   letterText,
   PAGE_BYTES,
   PIECE_BYTES,
@@ -68,10 +69,15 @@ const DELETE_BYTES = 8 * PIECE_BYTES
 /** Pieces that are swept beside a commit, and when there is nothing else to do. */
 const SWEEP_PIECES = { beside: 1, idle: 4 } as const
 /** The write-ahead log is copied into the file when so much of it waits; the last bit, between two commits. */
-const CHECKPOINT_BYTES = 16 * PIECE_BYTES
-const LAST_BIT_BYTES = 2 * PIECE_BYTES
+const CHECKPOINT_BYTES = 64 * PIECE_BYTES
+/** Past this size of the log commits slow down, so that copying catches up and the log can begin anew. */
+const CROWDED_BYTES = 2 * CHECKPOINT_BYTES
+const LONGEST_PAUSE_MS = 40
 /** What a transaction adds to the write-ahead log beside its contents, about. */
 const TRANSACTION_BYTES = 5 * PAGE_BYTES
+
+/** What nobody wakes a wait on. */
+const NEVER = new Int32Array(new SharedArrayBuffer(4))
 
 interface Task extends TaskRow {
   /** Read when they are needed first. */
@@ -182,17 +188,21 @@ export function openStateFile({ path, acceptOlder, id, secret, checkpoint }: Sta
 
   function watchLog(): void {
     unwatched += written + TRANSACTION_BYTES
-    if (checkpointing || unwatched < CHECKPOINT_BYTES / 4) return
+    if (unwatched < CHECKPOINT_BYTES / 16) return
     unwatched = 0
-    if (logged() < CHECKPOINT_BYTES) return
-    checkpointing = true
-    checkpoint()
+    const { size, waiting } = log()
+    if (!checkpointing && waiting >= CHECKPOINT_BYTES) {
+      checkpointing = true
+      checkpoint()
+    }
+    const crowd = (size - CROWDED_BYTES) / CROWDED_BYTES
+    if (checkpointing && crowd > 0) Atomics.wait(NEVER, 0, 0, Math.min(1, crowd) * LONGEST_PAUSE_MS)
   }
 
-  /** Bytes of the write-ahead log that are not in the file yet. */
-  function logged(): number {
+  /** Bytes of the write-ahead log, and of these the ones that are not in the file yet. */
+  function log(): { size: number; waiting: number } {
     const { log, checkpointed } = sql.logged.get() as { log: number; checkpointed: number }
-    return (log - checkpointed) * PAGE_BYTES
+    return { size: log * PAGE_BYTES, waiting: (log - checkpointed) * PAGE_BYTES }
   }
 
   function putTask(task: Task): void {
@@ -453,7 +463,7 @@ export function openStateFile({ path, acceptOlder, id, secret, checkpoint }: Sta
       checkpointing = false
       try {
         if (failure) throw failure
-        if (!broken && logged() <= LAST_BIT_BYTES) sql.checkpoint.get()
+        if (!broken && log().waiting <= LAST_BIT_BYTES) sql.checkpoint.get()
       } catch (thrown) {
         // What is not copied stays in the log, and is copied when there is room. Another error says the disk fails.
         const error = stateError(path, thrown)
@@ -494,7 +504,7 @@ function configure(db: DatabaseSync): void {
     PRAGMA fullfsync = ON;
     PRAGMA checkpoint_fullfsync = ON;
     PRAGMA wal_autocheckpoint = 0;
-    PRAGMA journal_size_limit = ${4 * CHECKPOINT_BYTES};
+    PRAGMA journal_size_limit = ${CROWDED_BYTES};
     PRAGMA cache_size = -32768;
     PRAGMA cell_size_check = ON;
   `)
