@@ -24,6 +24,10 @@ export class ThreadError extends Error {
   }
 }
 
+/** Whether SQLite, on a thread, surely undid what it was asked: it was full, busy, or could not write; not an I/O error. */
+export const rolledBack = (error: unknown): boolean =>
+  error instanceof ThreadError && /^SQLITE_(?!10$)/.test(error.code ?? '')
+
 type Request = { readonly id: number; readonly method: string; readonly argument: unknown }
 type Answer = { readonly id: number; readonly value?: unknown; readonly error?: { message: string; code?: string } }
 

@@ -3,7 +3,7 @@ import { type Duration, milliseconds, shown } from '../core/duration.ts'
 import { MillraceError, messageOf } from '../core/errors.ts'
 import type { Encoder, Outcome, RowMeta, Sink } from '../core/sink.ts'
 import { keyValue } from '../embedded/key-value.ts'
-import { ThreadError } from '../embedded/thread.ts'
+import { rolledBack } from '../embedded/thread.ts'
 
 export interface RedisOptions<T> {
   /** The key that a row is kept under. */
@@ -82,9 +82,7 @@ export function redis<T>(options: RedisOptions<T>): Sink<T> {
             return { kind: 'applied' }
           } catch (error) {
             const reason = `${where}: ${messageOf(error)}`
-            // With a code it is SQLite that refused, and the transaction was rolled back; without one, the thread died.
-            const undone = error instanceof ThreadError && error.code !== undefined
-            return undone ? { kind: 'rejected', retry: 'later', reason } : { kind: 'unknown', reason }
+            return rolledBack(error) ? { kind: 'rejected', retry: 'later', reason } : { kind: 'unknown', reason }
           }
         },
         close: () => table.close(),
