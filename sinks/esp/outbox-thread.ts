@@ -89,7 +89,8 @@ serve(({ folder }: { folder: string }) => {
         .filter(Boolean)
         .map((line): CapturedMessage => {
           const message = JSON.parse(line) as Message
-          return { ...message, pipeline, sink, capturedAt: now, expired: now > message.expiresAt }
+          const { properties, ...rest } = message
+          return { ...rest, pipeline, sink, capturedAt: now, expired: now > message.expiresAt, properties }
         })
       const conflicts: { key: string; kept: string }[] = []
       const files: { path: string; message: CapturedMessage; fresh: boolean }[] = []

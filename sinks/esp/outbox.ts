@@ -55,8 +55,7 @@ export async function openOutbox({ dataDir, runtime, logger }: OutboxOptions): P
   let listing: Promise<void> | undefined
 
   const list = async () => {
-    const wait = listed + LISTING_EVERY - runtime.elapsed()
-    if (wait > 0) await runtime.sleep(wait, closing.signal)
+    await runtime.sleep(Math.max(0, listed + LISTING_EVERY - runtime.elapsed()), closing.signal)
     listed = runtime.elapsed()
     listing = undefined
     await worker

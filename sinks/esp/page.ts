@@ -39,7 +39,7 @@ a{color:var(--mark)}
 dl{display:grid;grid-template-columns:minmax(90px,auto) 1fr;gap:9px 24px;margin:0}
 dt{color:var(--soft)}
 dd{margin:0;overflow-wrap:anywhere;min-width:0}
-dd>dl,dd>table{margin-top:2px}
+dd>table{margin-top:-7px}dd>dl{padding-bottom:4px}
 table{border-collapse:collapse;width:100%}
 th{text-align:left;font-weight:600;font-size:12.5px;color:var(--soft)}
 th,td{padding:8px 14px 8px 0;border-bottom:1px solid var(--line);vertical-align:top}

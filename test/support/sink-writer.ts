@@ -3,6 +3,7 @@ import { silentLogger } from '../../core/logger.ts'
 import { createMetrics } from '../../core/metrics.ts'
 import { systemRuntime } from '../../core/runtime.ts'
 import type { Delivery, OpenSink, RowMeta, Sink } from '../../core/sink.ts'
+import { esp } from '../../sinks/esp.ts'
 import { redis } from '../../sinks/redis.ts'
 
 /** Rows of one batch. */
@@ -16,6 +17,7 @@ export interface WriterRow {
 
 const SINKS: Record<string, (dataDir: string) => Sink<WriterRow>> = {
   redis: () => redis<WriterRow>({ key: (row) => row.id, ttl: 'forever' }),
+  esp: () => esp<WriterRow>({ event: 'Written', recipient: (row) => row.id, expiresAfter: '1d' }),
 }
 
 export const writerSink = (kind: string, dataDir: string): Sink<WriterRow> => SINKS[kind]!(dataDir)
