@@ -1,9 +1,11 @@
 /** A program that delivers batch after batch to a sink and tells its parent of each answer, until it is killed. */
+import { join } from 'node:path'
 import { silentLogger } from '../../core/logger.ts'
 import { createMetrics } from '../../core/metrics.ts'
 import { systemRuntime } from '../../core/runtime.ts'
 import type { Delivery, OpenSink, RowMeta, Sink } from '../../core/sink.ts'
 import { esp } from '../../sinks/esp.ts'
+import { file } from '../../sinks/file.ts'
 import { redis } from '../../sinks/redis.ts'
 
 /** Rows of one batch. */
@@ -17,6 +19,7 @@ export interface WriterRow {
 
 const SINKS: Record<string, (dataDir: string) => Sink<WriterRow>> = {
   redis: () => redis<WriterRow>({ key: (row) => row.id, ttl: 'forever' }),
+  file: (dataDir) => file<WriterRow>({ path: join(dataDir, 'out/rows.jsonl') }),
   esp: () => esp<WriterRow>({ event: 'Written', recipient: (row) => row.id, expiresAfter: '1d' }),
 }
 
