@@ -5,7 +5,7 @@ import type { Runtime } from '../core/runtime.ts'
 import type { Delivery, Outcome, RowRejection } from '../core/sink.ts'
 import { literal, quoted } from './clickhouse-client.ts'
 import { type Failure, failureOf } from './clickhouse-errors.ts'
-import { EXPLICIT, type Table } from './clickhouse-table.ts'
+import { EXPLICIT, LARGEST_INSERT, type Table } from './clickhouse-table.ts'
 
 /** What a staged batch says of its request: all but address and credentials. */
 export interface InsertHead {
@@ -34,6 +34,8 @@ type Result<V> = { readonly kind: 'done'; readonly value: V } | Failure
 const TRIED_AT_ONCE = 1_000
 /** No more refused rows are looked for in one attempt; those after them are found in the next. */
 const REFUSED_AT_ONCE = 1_000
+/** Of so many refused rows it is asked what is wrong with each. */
+const EXPLAINED = 50
 const REPAIRS = 4
 /** A batch that may not be sent again waits for a person, milliseconds. */
 const PARKED = 60_000
@@ -79,17 +81,17 @@ export async function deliverInsert(
   const token = again ? `${delivery.name}~${delivery.attempt}` : delivery.name
   const sent = await insert(options, into, delivery.body, { token, comment: delivery.name }, signal)
   if (sent.kind === 'rejected') {
-    if (delivery.afterUnknown && !table.counted && !table.replaces)
-      return { kind: 'unknown', reason: `${sent.reason}; an earlier attempt may have been applied`, retryAfter: PARKED }
-    if (count) {
+    const partly = table.views || (delivery.afterUnknown && !table.replaces)
+    const doubtful = (doubt: string): Outcome => ({
+      kind: 'unknown',
+      reason: `${sent.reason}; ${doubt}`,
+      retryAfter: PARKED,
+    })
+    if (partly && !table.counted) return doubtful('what of it was applied cannot be counted: a person must decide')
+    if (partly) {
       const present = await countBatch(options, target, delivery.name, signal)
       if (present.kind !== 'done') return outcomeOf({ ...present, kind: 'unknown' })
-      if (present.value.rows > 0)
-        return {
-          kind: 'unknown',
-          reason: `${sent.reason}; a part of it is there from an earlier attempt`,
-          retryAfter: PARKED,
-        }
+      if (present.value.rows > 0) return doubtful('rows of it are there: a person must decide')
     }
     return refused(options, head, delivery, sent, signal)
   }
@@ -147,7 +149,7 @@ function whole({ logger }: DeliveryOptions, delivery: Delivery, { rows }: Presen
   return { kind: 'applied' }
 }
 
-/** The rows that the server refuses, by trying the rest on a table that keeps nothing. */
+/** The rows that the server refuses: those that it does not give back when it reads them and may leave some out. */
 async function refused(
   { client, table }: DeliveryOptions,
   head: InsertHead,
@@ -156,24 +158,45 @@ async function refused(
   signal: AbortSignal,
 ): Promise<Outcome> {
   const lines = linesOf(delivery.body)
-  const found: RowRejection[] = []
   const types = new Map(table.columns.map((column) => [column.name, column.type]))
-  const structure = head.columns.map((name) => `${quoted(name)} ${types.get(name) ?? 'String'}`).join(', ')
-  const into = `INSERT INTO FUNCTION null(${literal(structure)}) FORMAT ${head.format}`
-  let from = 0
-  if (first.row !== undefined && first.row >= 0 && first.row < lines.length) {
-    found.push({ row: first.row, reason: first.reason })
-    from = first.row + 1
-  } else if (lines.length === 1) found.push({ row: 0, reason: first.reason })
-  while (from < lines.length && found.length < REFUSED_AT_ONCE && !signal.aborted) {
-    const part = lines.slice(from, from + TRIED_AT_ONCE)
-    const tried = await attempt(() => send(client, into, joined(part), table.settings, signal))
-    if (tried.kind === 'rejected' && tried.row !== undefined && tried.row >= 0 && tried.row < part.length) {
-      found.push({ row: from + tried.row, reason: tried.reason })
-      from += tried.row + 1
-    } else if (tried.kind === 'done') from += part.length
-    else break
+  const structure = literal(
+    [...head.columns.map((name) => `${quoted(name)} ${types.get(name) ?? 'String'}`), '_n UInt32'].join(', '),
+  )
+  const read = async (what: string, rows: readonly string[], errors: number) => {
+    const result = await client.query({
+      query: `SELECT ${what} FROM format(${head.format}, ${structure}, ${literal(rows.join(''))})`,
+      format: 'JSONCompactEachRow',
+      clickhouse_settings: {
+        ...table.settings,
+        max_query_size: String(4 * LARGEST_INSERT.bytes),
+        input_format_allow_errors_num: String(errors),
+        input_format_allow_errors_ratio: errors > 0 ? 1 : 0,
+      },
+      abort_signal: signal,
+    })
+    return result.json<[number]>()
   }
+  const numbered = (n: number) => `${lines[n]!.toString().slice(0, -1)},${n}]\n`
+
+  const alone = (n: number) => attempt(() => read('_n', [numbered(n)], 0))
+  const found: RowRejection[] = []
+  if (first.row !== undefined && first.row >= 0 && first.row < lines.length)
+    found.push({ row: first.row, reason: first.reason })
+  else
+    for (
+      let from = 0;
+      from < lines.length && found.length < REFUSED_AT_ONCE && !signal.aborted;
+      from += TRIED_AT_ONCE
+    ) {
+      const part = Array.from({ length: Math.min(TRIED_AT_ONCE, lines.length - from) }, (_, n) => from + n)
+      const good = await attempt(() => read('_n', part.map(numbered), part.length))
+      const taken = new Set(good.kind === 'done' ? good.value.map(([n]) => n) : [])
+      for (const n of part.filter((each) => !taken.has(each))) {
+        // A part of which every row is bad fails as a whole, so that each must be asked about.
+        const asked = good.kind === 'done' && found.length >= EXPLAINED ? first : await alone(n)
+        if (asked.kind === 'rejected') found.push({ row: n, reason: asked.reason })
+      }
+    }
   if (found.length === 0)
     return {
       kind: 'unknown',
@@ -278,8 +301,4 @@ function linesOf(body: Uint8Array): Buffer[] {
     from = to + 1
   }
   return lines
-}
-
-function joined(lines: readonly Buffer[]): Buffer {
-  return Buffer.from(`${lines.map((line) => line.toString()).join('\n')}\n`)
 }

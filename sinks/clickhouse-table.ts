@@ -31,6 +31,8 @@ export interface Table {
   readonly counted: boolean
   /** The mark that a batch was seen and its rows come to be in one step, so that one is never there without the other. */
   readonly atomic: boolean
+  /** Materialized views read what is inserted, and may fail when it is there already. */
+  readonly views: boolean
   /** Equal rows become one, so that a batch may be applied twice. */
   readonly replaces: boolean
   /** How long after it was staged a batch may be sent again where it cannot be counted, milliseconds. */
@@ -210,7 +212,7 @@ async function promised(
   { row, columns }: { row: TableRow; columns: readonly ColumnRow[] },
   { database, table, replace }: WantedTable,
   where: string,
-): Promise<Pick<Table, 'guarantee' | 'counted' | 'atomic' | 'replaces' | 'window' | 'remarks'>> {
+): Promise<Pick<Table, 'guarantee' | 'counted' | 'atomic' | 'views' | 'replaces' | 'window' | 'remarks'>> {
   const remarks: string[] = []
   const name = `${quoted(database)}.${quoted(table)}`
   const atomic = /^(Replicated|Shared)/.test(row.engine)
@@ -260,6 +262,7 @@ async function promised(
     guarantee: counted || replaces ? 'idempotent' : 'windowed',
     counted,
     atomic,
+    views: row.dependencies_table.length > 0,
     replaces,
     window: seconds * 1_000,
     remarks: replaces ? [] : remarks,
