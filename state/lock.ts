@@ -5,6 +5,9 @@ import { MillraceError, messageOf } from '../core/errors.ts'
 
 const SQLITE_BUSY = 5
 
+/** What keeps the locks from being collected, and so given back, before their time. */
+const held = new Set<DatabaseSync>()
+
 /**
  * Takes the data directory for this process. The lock is the operating system's, held through SQLite on an empty file:
  * it goes with the process, however that ends, and leaves nothing stale.
@@ -35,8 +38,11 @@ export function lockDataDir(directory: string): () => void {
       { cause: thrown },
     )
   }
-  const held = lock
-  return () => held.close()
+  const own = lock
+  held.add(own)
+  return () => {
+    if (held.delete(own)) own.close()
+  }
 }
 
 function holder(note: string): string {

@@ -100,7 +100,7 @@ export function openStateFile({ path, acceptOlder, id, secret, checkpoint }: Sta
   const db = new DatabaseSync(path, { timeout: 5_000 })
   configure(db)
   if (found === undefined) create(db, identity)
-  else db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()
+  else emptyLog(db)
   const sql = prepare(db)
   const read = stateReader(db, path)
   const witness = openWitness(`${path}.witness`)
@@ -508,6 +508,15 @@ function configure(db: DatabaseSync): void {
     PRAGMA cache_size = -32768;
     PRAGMA cell_size_check = ON;
   `)
+}
+
+/** What a killed worker left in the log; with a full disk it stays there, and counts all the same. */
+function emptyLog(db: DatabaseSync): void {
+  try {
+    db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()
+  } catch (thrown) {
+    if (primaryCode(thrown) !== SQLITE.full) throw thrown
+  }
 }
 
 function create(db: DatabaseSync, identity: Identity): void {
