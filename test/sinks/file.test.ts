@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { appendFile, mkdir, mkdtemp, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -209,6 +210,32 @@ test('two sinks of one process cannot write one file, and one may after the othe
   const third = await opened()
   await expect(third.attach!(TASK_0, undefined)).resolves.toBeUndefined()
   await third.close()
+})
+
+test('a full disk is told, nothing of the batch is left, and it goes in when there is room', async ({ skip }) => {
+  const disk = join(folder, 'disk')
+  await mkdir(disk)
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', disk])
+  if (mounted.status !== 0) skip('a file system of its own cannot be mounted here, so a full disk was not tried')
+  try {
+    const open = await opened({ path: join(disk, 'orders.jsonl') })
+    await open.attach!(TASK_0, undefined)
+    await open.deliver(batch(open, 0), never)
+    await writeFile(join(disk, 'other'), Buffer.alloc(40_000))
+    const large = batch(open, 1, orders(10, 800))
+    expect(await open.deliver(large, never)).toMatchObject({
+      kind: 'rejected',
+      retry: 'later',
+      reason: expect.stringContaining('ENOSPC'),
+    })
+    expect(await parsed(join(disk, 'orders-0.jsonl'))).toEqual(orders(0, 10))
+    await rm(join(disk, 'other'))
+    expect((await open.deliver(large, never)).kind).toBe('applied')
+    expect(await parsed(join(disk, 'orders-0.jsonl'))).toEqual(orders(0, 810))
+    await open.close()
+  } finally {
+    spawnSync('umount', [disk])
+  }
 })
 
 test('a CSV has its header once, and reads back as what was written', async () => {

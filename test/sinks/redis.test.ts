@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { spawnSync } from 'node:child_process'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
@@ -149,6 +150,37 @@ test('what is no JSON, no key or no version is refused while the row is made', a
     const { encode, close } = await setUp(options)
     expect(() => encode([cart(1)])).toThrow(expect.objectContaining({ code: 'NOT_JSON' }))
     await close()
+  }
+})
+
+test('a full disk is told, nothing of the batch is there, and it goes in when there is room', async ({ skip }) => {
+  const disk = join(await folder(), 'disk')
+  await mkdir(disk)
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', disk])
+  if (mounted.status !== 0) skip('a file system of its own cannot be mounted here, so a full disk was not tried')
+  try {
+    const open = await redis<Cart>({ key: (row) => row.id, ttl: 'forever' }).open(connectorContext(disk))
+    await open.deliver(staged(open, [cart(1)]), never)
+    await writeFile(join(disk, 'other'), Buffer.alloc(700_000))
+    const large = staged(
+      open,
+      Array.from({ length: 3_000 }, (_, n) => cart(n)),
+      { first: 10 },
+    )
+    expect(await open.deliver(large, never)).toMatchObject({
+      kind: 'rejected',
+      retry: 'later',
+      reason: expect.stringContaining('full'),
+    })
+    const table = await keyValue({ path: join(disk, 'cache.db'), runtime: systemRuntime, readOnly: true })
+    expect(table.size()).toBe(1)
+    await rm(join(disk, 'other'))
+    expect(await open.deliver(staged(open, [cart(2), cart(3)], { first: 10 }), never)).toEqual({ kind: 'applied' })
+    expect(table.size()).toBe(3)
+    await table.close()
+    await open.close()
+  } finally {
+    spawnSync('umount', [disk])
   }
 })
 
