@@ -14,6 +14,7 @@ export const ERROR_CODES = {
   STATE_TOO_NEW: { exit: 4, meaning: 'The state file was written by a newer version of Millrace.' },
   STATE_TOO_LARGE: { exit: 4, meaning: "A task's state has passed its limit." },
   TOPOLOGY_CHANGED: { exit: 5, meaning: 'The pipeline changed so that stored state or staged batches would be orphaned.' },
+  LOG_DAMAGED: { exit: 4, meaning: 'A partition of the embedded log fails its checksums.' },
   SOURCE_CHANGED: { exit: 5, meaning: 'A source is not the one that the stored position belongs to.' },
   SOURCE_SEALED: { exit: 5, meaning: 'A source that was read to its end has grown since.' },
   SINK_CHANGED: { exit: 5, meaning: 'A sink is not the system that its staged batches belong to.' },
