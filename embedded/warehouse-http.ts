@@ -1,7 +1,8 @@
-import { once } from 'node:events'
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http'
+import { compose, Readable, type Transform } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { createGunzip, createInflate, createZstdDecompress } from 'node:zlib'
-import type { Answer, Engine, Statement } from './warehouse-engine.ts'
+import type { Engine, Statement } from './warehouse-engine.ts'
 
 /** Query parameters of ClickHouse's HTTP interface that are no settings of a statement. */
 const NO_SETTING = new Set([
@@ -31,7 +32,7 @@ const NO_SETTING = new Set([
 ])
 /** The engine says that it must be started again: it is of no use any more. */
 const ABORTED = 236
-const INFLATERS: Readonly<Record<string, () => NodeJS.ReadWriteStream>> = {
+const INFLATERS: Readonly<Record<string, () => Transform>> = {
   gzip: createGunzip,
   deflate: createInflate,
   zstd: createZstdDecompress,
@@ -82,20 +83,8 @@ async function answer(engine: Engine, url: URL, request: IncomingMessage, respon
       elapsed_ns: String(Math.round(summary.seconds * 1e9)),
     }),
   })
-  await send(result, response)
-}
-
-async function send(result: Answer['body'], response: ServerResponse): Promise<void> {
-  if (result instanceof Uint8Array) {
-    response.end(result)
-    return
-  }
-  const gone = once(response, 'close')
-  for await (const part of result) {
-    if (response.destroyed) break
-    if (!response.write(part)) await Promise.race([once(response, 'drain'), gone])
-  }
-  response.end()
+  if (result instanceof Uint8Array) response.end(result)
+  else await pipeline(Readable.from(result), response)
 }
 
 function statementOf(search: URLSearchParams, body: Buffer, readonly: boolean): Statement {
@@ -123,7 +112,7 @@ async function bodyOf(request: IncomingMessage): Promise<Buffer> {
   if (encoding !== undefined && encoding !== 'identity' && !inflate)
     throw new Error(`Code: 432. DB::Exception: Unknown compression method: ${encoding}. (UNKNOWN_COMPRESSION_METHOD)`)
   const parts: Buffer[] = []
-  for await (const part of inflate ? request.pipe(inflate()) : request) parts.push(part as Buffer)
+  for await (const part of inflate ? compose(request, inflate()) : request) parts.push(part as Buffer)
   return parts.length === 1 ? parts[0]! : Buffer.concat(parts)
 }
 

@@ -63,7 +63,6 @@ export async function deliverInsert(
     const present = await countBatch(options, target, delivery.name, signal)
     if (present.kind !== 'done') return outcomeOf(present)
     if (present.value.distinct >= delivery.rows) return whole(options, delivery, present.value)
-    if (present.value.rows > 0 && table.atomic && present.value.rows === delivery.rows) return { kind: 'applied' }
   }
   if (
     delivery.afterUnknown &&

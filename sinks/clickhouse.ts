@@ -1,11 +1,12 @@
 import { join } from 'node:path'
+import type { ClickHouseClient } from '@clickhouse/client'
 import { MillraceError, messageOf } from '../core/errors.ts'
 import type { Delivery, Encoder, OpenSink, Outcome, Sink } from '../core/sink.ts'
 import type { ConnectorContext } from '../core/source.ts'
 import { openWarehouse } from '../embedded/warehouse.ts'
-import { type ClickHouseAddress, clickHouseAddress, connectClickHouse } from './clickhouse-client.ts'
+import { type ClickHouseAddress, clickHouseAddress, connectClickHouse, quoted } from './clickhouse-client.ts'
 import { deliverInsert, type InsertHead } from './clickhouse-delivery.ts'
-import { LARGEST_INSERT, openTable, type TableColumn } from './clickhouse-table.ts'
+import { LARGEST_INSERT, openTable, type Table, type TableColumn, type WantedTable } from './clickhouse-table.ts'
 import { type Columns, shaper, takesNull } from './clickhouse-types.ts'
 
 /** An object, and not a promise, which would be written as `{}`. */
@@ -113,16 +114,13 @@ async function open<T extends Row>(options: ClickHouseOptions<T>, context: Conne
     await warehouse?.close()
   }
   const { database } = address
-  const table = await openTable(client, { database, table: name, columns, orderBy, replace, rowSchema }).catch(
-    async (cause: unknown) => {
-      await close()
-      if (cause instanceof MillraceError) throw cause
-      throw new MillraceError('SINK_FAILED', `clickhouse "${options.name ?? name}": ${messageOf(cause)}`, {
-        cause,
-        retriable: true,
-      })
-    },
-  )
+  const wanted = { database, table: name, columns, orderBy, replace, rowSchema }
+  const table = await ready(address, client, wanted).catch(async (cause: unknown) => {
+    await close()
+    if (cause instanceof MillraceError) throw cause
+    const say = `clickhouse "${options.name ?? name}": ${messageOf(cause)}`
+    throw new MillraceError('SINK_FAILED', say, { cause, retriable: true })
+  })
   for (const remark of table.remarks)
     logger.warn({ table: name }, `a repeated batch is only recognized for ${table.window / 2_000} s: ${remark}`)
 
@@ -161,6 +159,19 @@ async function open<T extends Row>(options: ClickHouseOptions<T>, context: Conne
     deliver,
     close,
   }
+}
+
+/** The embedded warehouse has nobody else who would make its databases. */
+async function ready(address: ClickHouseAddress, client: ClickHouseClient, wanted: WantedTable): Promise<Table> {
+  if (address.socketPath !== undefined && address.database !== 'default') {
+    const owner = connectClickHouse({ ...address, database: 'default' })
+    try {
+      await owner.command({ query: `CREATE DATABASE IF NOT EXISTS ${quoted(address.database)}` })
+    } finally {
+      await owner.close()
+    }
+  }
+  return openTable(client, wanted)
 }
 
 /** Why the embedded warehouse cannot be reached, if it cannot. */

@@ -209,6 +209,15 @@ test('half a million rows are one block: numbered through, and gone whole when t
   expect(await sql("SELECT count() AS rows FROM large WHERE _batch = 'other'")).toEqual([{ rows: 0 }])
 }, 60_000)
 
+test('a database of its own is made in the embedded warehouse', async () => {
+  const sink = await opened<Visit>({ table: 'visits', database: 'own', columns })
+  expect(sink.identity).toBe('embedded:clickhouse/own.visits')
+  const delivery = staged(sink, visits(4))
+  await sink.deliver(delivery, never())
+  await sink.deliver({ ...delivery, attempt: 2, afterUnknown: true }, never())
+  expect(await counts('own.visits')).toEqual({ rows: 4, ids: 4, batches: 1, places: 4 })
+})
+
 test('a name that comes again changes nothing; the same rows under another name are other rows', async () => {
   const sink = await opened<Visit>({ table: 'names', columns })
   const delivery = staged(sink, visits(10), { name: 'one' })
