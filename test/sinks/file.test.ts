@@ -199,6 +199,29 @@ test('a file that is shorter than its receipt, or was taken away, is refused wit
   await again.close()
 })
 
+test('a file that another took the place of gets no rows that nobody would find', async () => {
+  const path = join(folder, 'out/orders-0.jsonl')
+  const open = await opened()
+  await open.attach!(TASK_0, undefined)
+  await open.deliver(batch(open, 0), never)
+  await rename(path, `${path}.old`)
+  await writeFile(path, await readFile(`${path}.old`))
+  expect(await open.deliver(batch(open, 1), never)).toMatchObject({ kind: 'rejected', retry: 'later' })
+  expect(await parsed(path)).toEqual(orders(0, 10))
+  await open.close()
+})
+
+test('what is beyond the last answer is cut off, also when a smaller batch takes the place of a failed one', async () => {
+  const open = await opened()
+  await open.attach!(TASK_0, undefined)
+  await open.deliver(batch(open, 0), never)
+  const path = join(folder, 'out/orders-0.jsonl')
+  await appendFile(path, batch(open, 1, orders(10, 50)).body)
+  await open.deliver(batch(open, 2, orders(10, 1)), never)
+  expect(await parsed(path)).toEqual(orders(0, 11))
+  await open.close()
+})
+
 test('two sinks of one process cannot write one file, and one may after the other', async () => {
   const first = await opened()
   const second = await opened()
@@ -291,6 +314,7 @@ test('any cells of a CSV come back from a reader that follows RFC 4180', () => {
       )
     }),
   )
+  expect(csvRow(['a\nb', 'a\rb', ' a', 'a '])).toBe('"a\nb","a\rb"," a","a "\n')
   expect(csvRow([new Date(0), { a: [1] }, true, undefined, 7n])).toBe(
     '1970-01-01T00:00:00.000Z,"{""a"":[1]}",true,,7\n',
   )
