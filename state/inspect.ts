@@ -124,7 +124,7 @@ function inspector(db: DatabaseSync, path: string, identity: { id: string; forma
     } catch (thrown) {
       throw stateError(path, thrown)
     } finally {
-      if (db.isTransaction) db.exec('COMMIT')
+      if (db.isTransaction) db.exec('ROLLBACK')
     }
   }
 

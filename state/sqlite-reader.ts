@@ -38,7 +38,7 @@ const read = stateReader(db, path)
 const statements = {
   checkpoint: db.prepare('PRAGMA wal_checkpoint(PASSIVE)'),
   begin: db.prepare('BEGIN'),
-  end: db.prepare('COMMIT'),
+  end: db.prepare('ROLLBACK'),
 }
 /** Who waits for pieces to be stored: the answers come in the order of the pieces. */
 const storing: { resolve: (first: number) => void; reject: (error: MillraceError) => void }[] = []
