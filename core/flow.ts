@@ -188,7 +188,12 @@ export class Flow {
    * @returns the failures of the asynchronous segments; a synchronous flow has none left here
    */
   async complete(excluded: ReadonlySet<string>, failures: Failure[]): Promise<void> {
-    if (!this.synchronous) await this.drain(excluded, failures)
+    await this.drain(excluded, failures)
+    this.finish(failures)
+  }
+
+  /** Completes a flow whose work has drained. @throws MillraceError FLOW_BROKE_RULES */
+  finish(failures: readonly Failure[] = []): void {
     this.phase = 'completing'
     for (const head of this.heads) head.complete()
     for (const { subject } of this.entrances) subject.complete()
@@ -315,11 +320,10 @@ export class Flow {
     const run = this.run
     const lane = this.running.get(node.id) ?? { active: 0, waiting: [] }
     this.running.set(node.id, lane)
-    const settle = (error: unknown, answer: unknown) => {
+    const settle = (answer: unknown) => {
       if (run !== this.run) return
       entry.state = 'ready'
       entry.value = answer
-      if (error !== undefined) (slot as { failed?: unknown }).failed = { error, where: node.name }
       lane.active--
       lane.waiting.shift()?.()
       this.wake?.()
@@ -340,11 +344,10 @@ export class Flow {
       Promise.race([Promise.resolve().then(() => work.call(value, asked)), late]).then(
         (answer) => {
           done()
-          settle(undefined, answer)
+          settle(answer)
         },
         (error) => {
           done()
-          entry.entrance.observed && undefined
           settleError(error)
         },
       )
@@ -353,7 +356,7 @@ export class Flow {
       if (run !== this.run) return
       this.asyncFailures.push({ ...slot.element, error, where: node.name })
       slot.entries.splice(slot.entries.indexOf(entry), 1)
-      settle(undefined, undefined)
+      settle(undefined)
     }
     if (lane.active < work.concurrency) begin()
     else lane.waiting.push(begin)

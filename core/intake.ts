@@ -1,0 +1,87 @@
+import { MillraceError } from './errors.ts'
+import type { Runtime } from './runtime.ts'
+import type { RawRecord, Reader } from './source.ts'
+
+/** Records and bytes of one read, and how many reads are kept ready. */
+const READ = { records: 10_000, bytes: 1024 * 1024 }
+const KEPT = 3
+
+/** The bounded queue between a reader and a task. When it is full, nobody reads: that is the back-pressure. */
+export class Intake {
+  /** The reader has said that there is nothing more for now. */
+  atHead = false
+  /** The reader has ended, and all that it gave has been taken. */
+  get ended(): boolean {
+    return this.finished && this.chunks.length === 0
+  }
+  private readonly reader: Reader
+  private readonly runtime: Runtime
+  private readonly signal: AbortSignal
+  private readonly arrived: () => void
+  private readonly chunks: { records: readonly RawRecord[]; at: number; stamp: number }[] = []
+  private finished = false
+  private room: (() => void) | undefined
+
+  constructor(reader: Reader, runtime: Runtime, signal: AbortSignal, arrived: () => void) {
+    this.reader = reader
+    this.runtime = runtime
+    this.signal = signal
+    this.arrived = arrived
+  }
+
+  /** The next record, which stays; undefined when none has arrived. */
+  peek(): RawRecord | undefined {
+    const chunk = this.chunks[0]
+    return chunk?.records[chunk.at]
+  }
+
+  /** When the next record arrived. */
+  get stamp(): number {
+    return this.chunks[0]!.stamp
+  }
+
+  take(): void {
+    const chunk = this.chunks[0]!
+    if (++chunk.at < chunk.records.length) return
+    this.chunks.shift()
+    this.room?.()
+  }
+
+  /** Reads until the signal aborts or the source ends. */
+  async run(): Promise<void> {
+    let failures = 0
+    while (!this.signal.aborted) {
+      if (this.chunks.length >= KEPT) {
+        const { promise, resolve } = Promise.withResolvers<void>()
+        this.room = resolve
+        this.signal.addEventListener('abort', () => resolve(), { once: true })
+        await promise
+        continue
+      }
+      let records: readonly RawRecord[] | null
+      try {
+        records = await this.reader.read(READ)
+        failures = 0
+      } catch (error) {
+        if (this.signal.aborted) return
+        if (!(error instanceof MillraceError && error.retriable)) throw error
+        await this.runtime.sleep(Math.min(30_000, 100 * 2 ** Math.min(failures++, 9)), this.signal)
+        continue
+      }
+      if (records === null) {
+        this.finished = true
+        this.arrived()
+        return
+      }
+      if (records.length === 0) {
+        this.atHead = this.chunks.length === 0
+        this.arrived()
+        await this.reader.more(this.signal)
+        continue
+      }
+      this.atHead = false
+      this.chunks.push({ records, at: 0, stamp: this.runtime.now() })
+      this.arrived()
+    }
+  }
+}

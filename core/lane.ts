@@ -1,0 +1,269 @@
+import type { Logger } from './logger.ts'
+import type { Runtime } from './runtime.ts'
+import type { Delivery, Outcome, RowRejection } from './sink.ts'
+import type { SinkHost } from './sink-host.ts'
+import type { Change, CommitResult, DeadLetter, LaneChange, StagedBatch, Store, StoredBatch } from './store.ts'
+
+/** A batch in a lane. Its body is kept in memory only while the lane's memory lasts; the store has it in any case. */
+export interface LaneBatch extends StoredBatch {
+  body: Uint8Array | undefined
+  /** No attempt has been made, in any life. */
+  fresh: boolean
+  /** Event and arrival times of some of its rows, for freshness. */
+  samples?: readonly { readonly time: number; readonly arrived: number }[]
+}
+
+/** What a lane needs of its task. */
+export interface LaneHost {
+  readonly task: string
+  readonly store: Store
+  readonly runtime: Runtime
+  readonly logger: Logger
+  readonly signal: AbortSignal
+  /** Commits a change now. */
+  commit(change: Omit<Change, 'task' | 'fence'>): Promise<CommitResult>
+  /** Lets a change go with the next commit, whenever that is. */
+  later(change: LaneChange, deadLetters: readonly DeadLetter[]): void
+  /** The lane has room again, or is empty. */
+  progressed(): void
+  /** The task cannot go on. */
+  failed(error: unknown): void
+}
+
+/** Bytes of bodies that one lane keeps in memory. */
+const LANE_MEMORY = 32 * 1024 * 1024
+
+/** The delivery queue of one task to one sink: it owns order and cursor, and tries until each batch is answered for. */
+export class Lane {
+  readonly output: string
+  readonly sink: SinkHost
+  bytes = 0
+  state: 'ready' | 'retrying' | 'parked' = 'ready'
+  private readonly host: LaneHost
+  private readonly batches: LaneBatch[] = []
+  private memory = 0
+  private receipt: string | undefined
+  private groups = 0
+  private readonly life: string
+  private wake: (() => void) | undefined
+
+  constructor(host: LaneHost, output: string, sink: SinkHost, life: string, restored: readonly StoredBatch[], receipt: string | undefined) {
+    this.host = host
+    this.output = output
+    this.sink = sink
+    this.life = life
+    this.receipt = receipt
+    for (const batch of restored) {
+      this.batches.push({ ...batch, body: undefined, fresh: false })
+      this.bytes += batch.size
+    }
+  }
+
+  get length(): number {
+    return this.batches.length
+  }
+
+  get rows(): number {
+    return this.batches.reduce((sum, batch) => sum + batch.rows, 0)
+  }
+
+  /** When the oldest batch was staged; infinity when there is none. */
+  get oldest(): number {
+    return this.batches[0]?.stagedAt ?? Number.POSITIVE_INFINITY
+  }
+
+  /** Takes in a batch that has been committed. */
+  add(batch: StagedBatch, samples: LaneBatch['samples']): void {
+    const { body, ...rest } = batch
+    const kept = this.memory + body.length <= LANE_MEMORY
+    if (kept) this.memory += body.length
+    this.bytes += body.length
+    this.batches.push({ ...rest, size: body.length, attempts: 0, body: kept ? body : undefined, fresh: true, ...(samples ? { samples } : {}) })
+    this.wake?.()
+  }
+
+  /** Delivers until the host's signal aborts. */
+  async run(): Promise<void> {
+    const { signal } = this.host
+    try {
+      await this.sink.open.attach?.(this.host.task, this.receipt)
+      while (!signal.aborted) {
+        if (this.batches.length === 0) {
+          await this.more()
+          continue
+        }
+        await this.deliverHead()
+        this.host.progressed()
+      }
+    } catch (error) {
+      this.host.failed(error)
+    }
+  }
+
+  private more(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.wake = resolve
+    this.host.signal.addEventListener('abort', () => resolve(), { once: true })
+    return promise
+  }
+
+  /** Sends the batch, or group, at the head until it is answered for. */
+  private async deliverHead(): Promise<void> {
+    const { host } = this
+    const members = await this.takeGroup()
+    if (!members) return
+    const head = members[0]!
+    const single = members.length === 1 && head.group === undefined
+    const name = head.group ?? head.name
+    const body = await this.bodyOf(members)
+    const recorded = this.sink.guarantee !== 'idempotent'
+    let attempt = head.attempts
+    let afterUnknown = !members.every((batch) => batch.fresh)
+    for (let failures = 0; !host.signal.aborted; failures++) {
+      attempt++
+      if (recorded) {
+        const marked = await host.commit({ lanes: [{ sink: this.output, attempts: members.map((batch) => batch.name) }] })
+        if (marked.kind !== 'committed') return host.failed(new Error('an attempt could not be recorded'))
+      }
+      for (const batch of members) batch.fresh = false
+      const delivery: Delivery = {
+        name,
+        task: host.task,
+        head: head.head,
+        body,
+        rows: members.reduce((sum, batch) => sum + batch.rows, 0),
+        stagedAt: head.stagedAt,
+        attempt,
+        afterUnknown,
+      }
+      const outcome = await this.sink.deliver(delivery, host.signal)
+      if (outcome.kind === 'applied') return this.applied(members, outcome.receipt, outcome.rejected ?? [], body)
+      if (outcome.kind === 'rejected' && outcome.retry === 'never') {
+        if (single) return this.refused(head, outcome, body)
+        // nothing of the group took effect: its batches go on one by one
+        for (const batch of members) delete (batch as { group?: string }).group
+        return
+      }
+      if (outcome.kind === 'unknown') afterUnknown = true
+      this.state = 'retrying'
+      host.logger.warn({ sink: this.output, batch: name, attempt, outcome: outcome.kind }, `${this.output}: ${outcome.reason}`)
+      const backoff = Math.min(30_000, 100 * 2 ** Math.min(failures, 9)) * (0.5 + host.runtime.random() / 2)
+      await host.runtime.sleep(Math.max(outcome.retryAfter ?? 0, backoff), host.signal)
+    }
+  }
+
+  /** The batches that go with the head in one request: those it was recorded with, or never attempted ones behind it. */
+  private async takeGroup(): Promise<LaneBatch[] | undefined> {
+    const head = this.batches[0]!
+    if (head.group !== undefined) return this.batches.filter((batch) => batch.group === head.group)
+    const { group } = this.sink.open
+    if (!group || !head.fresh) return [head]
+    const members = [head]
+    let rows = head.rows
+    let size = head.size
+    for (const batch of this.batches.slice(1)) {
+      rows += batch.rows
+      size += batch.size
+      if (!batch.fresh || batch.head !== head.head || rows > group.rows || size > group.bytes) break
+      members.push(batch)
+    }
+    if (members.length === 1) return members
+    const name = `${this.life}/${this.host.task}/group/${this.output}/${this.groups++}`
+    const result = await this.host.commit({ lanes: [{ sink: this.output, group: { name, members: members.map((batch) => batch.name) } }] })
+    if (result.kind !== 'committed') {
+      this.host.failed(result.kind === 'failed' ? result.error : new Error(`a group could not be recorded: ${result.kind}`))
+      return undefined
+    }
+    for (const batch of members) (batch as { group?: string }).group = name
+    return members
+  }
+
+  private async bodyOf(members: readonly LaneBatch[]): Promise<Uint8Array> {
+    const bodies = await Promise.all(members.map((batch) => batch.body ?? this.host.store.body(this.host.task, batch.name)))
+    return bodies.length === 1 ? bodies[0]! : Buffer.concat(bodies)
+  }
+
+  private applied(members: readonly LaneBatch[], receipt: string | undefined, rejected: readonly RowRejection[], body: Uint8Array): void {
+    const { sink, host } = this
+    const rows = members.reduce((sum, batch) => sum + batch.rows, 0)
+    sink.rows += rows - rejected.length
+    sink.batches += members.length
+    sink.rejected += rejected.length
+    const now = host.runtime.now()
+    for (const batch of members) {
+      const samples = batch.samples ?? [
+        { time: batch.oldest, arrived: batch.arrived },
+        { time: batch.newest, arrived: batch.arrived },
+      ]
+      for (const { time, arrived } of samples) {
+        sink.freshness.add(Math.max(0, now - time), batch.rows / samples.length)
+        sink.latency.add(Math.max(0, now - arrived), batch.rows / samples.length)
+      }
+    }
+    const letters = rejected.length === 0 ? [] : this.letters(members[0]!, body, rejected)
+    this.removeHead(members)
+    if (receipt !== undefined) this.receipt = receipt
+    host.later({ sink: this.output, remove: members.map((batch) => batch.name), ...(receipt === undefined ? {} : { receipt }) }, letters)
+  }
+
+  /** The system will never take the batch as it is: the rows it named are set aside, and the rest goes on without them. */
+  private async refused(batch: LaneBatch, outcome: Outcome & { kind: 'rejected'; retry: 'never' }, body: Uint8Array): Promise<void> {
+    const rejections = outcome.rows ?? Array.from({ length: batch.rows }, (_, row) => ({ row, reason: outcome.reason }))
+    const letters = this.letters(batch, body, rejections)
+    this.sink.rejected += rejections.length
+    const bad = new Set(rejections.map(({ row }) => row))
+    const good = lines(body).filter((_, row) => !bad.has(row))
+    let change: LaneChange = { sink: this.output, remove: [batch.name] }
+    let rest: LaneBatch | undefined
+    if (good.length > 0 && bad.size > 0) {
+      const kept = Buffer.concat(good)
+      const { group: _group, body: _body, samples: _samples, fresh: _fresh, size: _size, attempts: _attempts, ...stored } = batch
+      const by: StagedBatch = { ...stored, name: `${batch.name}r`, rows: good.length, body: kept }
+      change = { ...change, replace: { of: batch.name, by } }
+      rest = { ...stored, name: by.name, rows: good.length, body: kept, size: kept.length, attempts: 0, fresh: true }
+    }
+    const result = await this.host.commit({ lanes: [change], deadLetters: letters })
+    if (result.kind !== 'committed') return this.host.failed(result.kind === 'failed' ? result.error : new Error(`a rejection could not be recorded: ${result.kind}`))
+    this.removeHead([batch])
+    if (!rest) return
+    this.batches.unshift(rest)
+    this.bytes += rest.size
+    this.memory += rest.size
+  }
+
+  private removeHead(members: readonly LaneBatch[]): void {
+    this.batches.splice(0, members.length)
+    for (const batch of members) {
+      this.bytes -= batch.size
+      if (batch.body) this.memory -= batch.size
+    }
+    this.state = 'ready'
+  }
+
+  private letters(batch: LaneBatch, body: Uint8Array, rejections: readonly RowRejection[]): DeadLetter[] {
+    const rows = lines(body)
+    return rejections.map(({ row, reason }) => ({
+      source: batch.name,
+      partition: -1,
+      position: row,
+      at: this.host.runtime.now(),
+      where: this.output,
+      code: 'SINK_REJECTED',
+      reason,
+      bytes: rows[row] ?? new Uint8Array(0),
+    }))
+  }
+}
+
+/** The rows of a body whose format is a line a row. */
+function lines(body: Uint8Array): Buffer[] {
+  const buffer = Buffer.from(body.buffer, body.byteOffset, body.length)
+  const rows: Buffer[] = []
+  for (let from = 0; from < buffer.length; ) {
+    const end = buffer.indexOf(10, from)
+    const to = end < 0 ? buffer.length : end + 1
+    rows.push(buffer.subarray(from, to))
+    from = to
+  }
+  return rows
+}

@@ -1,0 +1,77 @@
+import { type Breaker, createBreaker } from './breaker.ts'
+import { messageOf } from './errors.ts'
+import { QuantileSketch } from './quantiles.ts'
+import { deadline, type Runtime } from './runtime.ts'
+import type { Delivery, Guarantee, OpenSink, Outcome, Sink } from './sink.ts'
+
+/** Milliseconds that one attempt may take. */
+const ATTEMPT = 60_000
+
+/**
+ * A sink in a worker: its connection, breaker, pace and concurrency, shared by the lanes of all tasks, so that eight
+ * tasks do not have eight quotas.
+ */
+export class SinkHost {
+  readonly name: string
+  readonly sink: Sink<any>
+  readonly open: OpenSink<any>
+  readonly guarantee: Guarantee
+  readonly breaker: Breaker
+  readonly freshness = new QuantileSketch()
+  readonly latency = new QuantileSketch()
+  rows = 0
+  batches = 0
+  rejected = 0
+  outcomes: Record<string, number> = { applied: 0, rejected: 0, notSent: 0, unknown: 0 }
+  problem: string | null = null
+  private readonly runtime: Runtime
+  private active = 0
+  private readonly concurrency: number
+  private readonly waiting: (() => void)[] = []
+  private lastSent = Number.NEGATIVE_INFINITY
+
+  constructor(name: string, sink: Sink<any>, open: OpenSink<any>, runtime: Runtime, concurrency = 4) {
+    this.name = name
+    this.sink = sink
+    this.open = open
+    this.guarantee = open.guarantee ?? sink.guarantee
+    this.runtime = runtime
+    this.concurrency = concurrency
+    this.breaker = createBreaker(runtime)
+  }
+
+  /** One attempt. It never throws; what a sink throws is `unknown`. */
+  async deliver(delivery: Delivery, signal: AbortSignal): Promise<Outcome> {
+    while (this.active >= this.concurrency) await new Promise<void>((resolve) => this.waiting.push(resolve))
+    this.active++
+    try {
+      const wait = this.breaker.wait()
+      if (wait > 0) return { kind: 'notSent', reason: this.problem ?? 'the breaker is open', retryAfter: wait }
+      const pause = this.lastSent + (this.open.pace ?? 0) - this.runtime.elapsed()
+      if (pause > 0) await this.runtime.sleep(pause, signal)
+      if (signal.aborted) return { kind: 'notSent', reason: 'the worker is stopping' }
+      this.lastSent = this.runtime.elapsed()
+      const limit = deadline(this.runtime, ATTEMPT, signal)
+      let outcome: Outcome
+      try {
+        outcome = await this.open.deliver(delivery, limit.signal)
+      } catch (error) {
+        outcome = { kind: 'unknown', reason: messageOf(error) }
+      } finally {
+        limit.clear()
+      }
+      this.outcomes[outcome.kind] = (this.outcomes[outcome.kind] ?? 0) + 1
+      if (outcome.kind === 'applied') {
+        this.breaker.succeeded()
+        this.problem = null
+      } else {
+        if (outcome.kind !== 'rejected') this.breaker.failed()
+        this.problem = outcome.reason
+      }
+      return outcome
+    } finally {
+      this.active--
+      this.waiting.shift()?.()
+    }
+  }
+}

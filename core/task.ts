@@ -1,0 +1,956 @@
+import { crc32 } from 'node:zlib'
+import { bytes, milliseconds } from './duration.ts'
+import { MillraceError, messageOf } from './errors.ts'
+import { type Failure, Flow, failureText } from './flow.ts'
+import type { ElementMeta } from './element.ts'
+import { Intake } from './intake.ts'
+import { createJournal } from './journal.ts'
+import { createState, type TaskState } from './keyed-state.ts'
+import { Lane, type LaneBatch, type LaneHost } from './lane.ts'
+import type { Logger } from './logger.ts'
+import type { Plan, PlanNode } from './plan.ts'
+import type { Runtime } from './runtime.ts'
+import type { Encoder } from './sink.ts'
+import type { SinkHost } from './sink-host.ts'
+import type { OpenSource, RawRecord, Reader } from './source.ts'
+import type { Change, CommitResult, Compaction, DeadLetter, LaneChange, OpenedTask, StagedBatch, StateBlob, Store } from './store.ts'
+import { planCompaction } from './compaction.ts'
+import { idleUntil, idleWatermark, newSourceClock, type SourceClock } from './watermark.ts'
+
+/** What one task's facts hold, as JSON, beside its state in the store. */
+interface Facts {
+  readonly format: 1
+  readonly slots: Readonly<Record<string, string>>
+  readonly sources: Readonly<Record<string, StoredSource>>
+  readonly sinks: Readonly<Record<string, string>>
+  /** The last version that was drawn for last-write-wins. */
+  readonly version: number
+  readonly totals: Totals
+  readonly watermarks: readonly (number | null)[]
+}
+
+interface StoredSource {
+  readonly identity: string
+  readonly partitions: number
+  readonly next: number
+  readonly last: { readonly position: number; readonly checksum: number } | null
+  readonly maxTime: number | null
+  readonly watermark: number | null
+  readonly lastArrival: number
+  readonly sealed: boolean
+}
+
+interface Totals {
+  read: number
+  deadLetters: number
+  duplicates: number
+  late: number
+}
+
+/** A source as a task reads it. */
+export interface TaskSource {
+  readonly name: string
+  readonly open: OpenSource
+  readonly lateness: number
+  readonly key: (value: any) => unknown
+  readonly time: (value: any) => number
+  readonly validate: (value: unknown) => unknown
+}
+
+export interface TaskOptions {
+  readonly plan: Plan
+  readonly partition: number
+  readonly store: Store
+  readonly sources: readonly TaskSource[]
+  readonly sinks: readonly SinkHost[]
+  readonly runtime: Runtime
+  readonly logger: Logger
+  readonly maxPoison: number
+  readonly reopen: boolean
+  readonly dropState: readonly string[]
+  readonly renameState: Readonly<Record<string, string>>
+  readonly toDeadLetters: boolean
+  /** Called at the first thing that keeps the task from going on. */
+  failed(error: unknown): void
+}
+
+/** Bounds of one epoch: records, staged bytes, and the milliseconds that its flow should take. */
+const EPOCH = { first: 500, most: 50_000, bytes: 8 * 1024 * 1024, target: 15 }
+/** Records that a partition's poison is counted over, and how many of them are no flood yet. */
+const POISON = { window: 1_000, atLeast: 20 }
+/** Deaths in a row before the first commit, after which the first record itself is taken for the killer. */
+const DEATHS = 20
+
+interface Element {
+  readonly source: number
+  readonly record: RawRecord
+  readonly stamp: number
+  readonly key: string
+  readonly time: number
+  readonly value: unknown
+}
+
+interface Staging {
+  readonly encoder: Encoder<unknown>
+  rows: string[]
+  times: number[]
+  arrivals: number[]
+}
+
+/** One stage of a pipeline on one partition of its sources. */
+export class Task {
+  readonly id: string
+  readonly lanes: Lane[] = []
+  readonly totals: Totals = { read: 0, deadLetters: 0, duplicates: 0, late: 0 }
+  /** Of each source, records read in this run. */
+  readonly readBySource: number[]
+  epochs = 0
+  paused = false
+  ended = false
+  watermark = Number.NEGATIVE_INFINITY
+  readers: Reader[] = []
+  private readonly options: TaskOptions
+  private readonly stopping = new AbortController()
+  private readonly killed = new AbortController()
+  private readonly journal = createJournal()
+  private readonly structures: { slot: string; state: TaskState; blobs: { id: number; bytes: number }[] }[] = []
+  private readonly clocks: SourceClock[]
+  private readonly positions: { next: number; last: { position: number; checksum: number } | null; raw: RawRecord | undefined }[]
+  private intakes: Intake[] = []
+  private flow!: Flow
+  private opened!: OpenedTask
+  private life = ''
+  private epoch = 0
+  private staging: Staging[] = []
+  private stagedBytes = 0
+  private letters: DeadLetter[] = []
+  private version = 0
+  private limit = EPOCH.first
+  private everCommitted = false
+  private pending: LaneChange[] = []
+  private pendingLetters: DeadLetter[] = []
+  private committing = false
+  private wake: (() => void) | undefined
+  private poison: boolean[] = []
+  private poisoned = 0
+  private previous: Totals = { read: 0, deadLetters: 0, duplicates: 0, late: 0 }
+  private loops: Promise<unknown>[] = []
+  private merging = false
+  private installable: { slot: string; compaction: Compaction }[] = []
+  private readonly bounds: { bytes: number; age: number; park: boolean }[]
+
+  constructor(options: TaskOptions) {
+    this.options = options
+    const { plan, partition } = options
+    this.id = `${plan.pipeline}/main/${partition}`
+    this.clocks = options.sources.map(newSourceClock)
+    this.positions = options.sources.map(() => ({ next: 0, last: null, raw: undefined }))
+    this.readBySource = options.sources.map(() => 0)
+    this.bounds = plan.outputs.map(({ name, node: { lane } }) => ({
+      bytes: bytes(lane.maxStaged, `output "${name}": maxStaged`),
+      age: lane.maxAge === undefined ? Number.POSITIVE_INFINITY : milliseconds(lane.maxAge, `output "${name}": maxAge`),
+      park: lane.whenFull === 'park',
+    }))
+  }
+
+  /** Loads what is stored, and refuses what does not fit it. @throws MillraceError */
+  async open(): Promise<void> {
+    const { plan, store, sources, sinks, partition, runtime } = this.options
+    this.opened = await store.open(this.id)
+    this.epoch = this.opened.epoch
+    this.life = runtime.id().replaceAll('-', '').slice(0, 16)
+    const facts = this.opened.facts === undefined ? undefined : (JSON.parse(this.opened.facts) as Facts)
+    if (facts) this.check(facts)
+    if (this.opened.deaths > 1) this.limit = Math.max(1, EPOCH.first >> (this.opened.deaths - 1))
+    this.flow = new Flow(plan, {
+      runtime,
+      state: (node, clock) => this.stateOf(node, clock),
+      row: (output, value, meta) => this.stage(output, value, meta),
+      count: (what) => {
+        this.totals[what]++
+      },
+    })
+    for (const [level, segment] of this.flow.segments.entries()) {
+      segment.meta.versions = { next: (stamp) => (this.version = Math.max(this.version + 1, stamp * 1024)) }
+      segment.clock.watermark = unstored(facts?.watermarks[level])
+    }
+    sources.forEach((source, i) => {
+      const stored = facts?.sources[source.name]
+      if (!stored) return
+      const sealed = stored.sealed && !this.options.reopen
+      const maxTime = unstored(stored.maxTime)
+      this.clocks[i] = { maxTime, watermark: stored.sealed ? maxTime - source.lateness : unstored(stored.watermark), lastArrival: stored.lastArrival, sealed }
+      this.positions[i] = { next: stored.next, last: stored.last, raw: undefined }
+    })
+    if (facts && this.options.reopen) for (const segment of this.flow.segments) if (segment.clock.watermark === Infinity) segment.clock.watermark = this.taskWatermark()
+    if (facts) this.previous = facts.totals
+    this.version = facts?.version ?? 0
+    this.staging = sinks.map((sink) => ({ encoder: sink.open.encoder(this.id), rows: [], times: [], arrivals: [] }))
+    const host = this.laneHost()
+    for (const [i, output] of plan.outputs.entries()) {
+      const restored = this.opened.batches.filter((batch) => batch.sink === output.name)
+      this.lanes.push(new Lane(host, output.name, sinks[i]!, this.life, restored, this.opened.receipts[output.name]))
+    }
+    this.readers = await Promise.all(
+      sources.map((source, i) => {
+        const { next, last } = this.positions[i]!
+        return source.open.reader(partition, next === 0 && !last ? undefined : { next, ...(last ? { last } : {}) })
+      }),
+    )
+    for (const [i, reader] of this.readers.entries()) {
+      if (!this.clocks[i]!.sealed) continue
+      const more = await reader.read({ records: 1, bytes: 1 })
+      if (more !== null && more.length > 0) {
+        throw new MillraceError('SOURCE_SEALED', `source "${sources[i]!.name}" was read to its end, and has grown since: its timers have fired as if nothing more would come. Read on with --reopen, or use a fresh data directory`)
+      }
+    }
+  }
+
+  /** Runs until all sources have ended, or `stop`. Resolves when no further epoch will begin. */
+  async run(): Promise<void> {
+    const { runtime } = this.options
+    for (const lane of this.lanes) this.loops.push(lane.run())
+    this.intakes = this.readers.map((reader) => new Intake(reader, runtime, this.stopping.signal, () => this.wake?.()))
+    for (const [i, intake] of this.intakes.entries()) {
+      if (!this.clocks[i]!.sealed) this.loops.push(intake.run().catch((error) => this.fail(error)))
+    }
+    try {
+      while (!this.stopping.signal.aborted) {
+        if (this.laneFull()) {
+          this.paused = true
+          await this.pause(1_000)
+          continue
+        }
+        this.paused = false
+        if (this.clocks.every((clock) => clock.sealed)) break
+        const wait = this.idle()
+        if (wait > 0) {
+          await this.pause(wait)
+          continue
+        }
+        await this.runEpoch()
+      }
+      this.ended = this.clocks.every((clock) => clock.sealed)
+      if (!this.everCommitted && !this.killed.signal.aborted) await this.commitEpoch()
+    } catch (error) {
+      this.fail(error)
+    }
+  }
+
+  /** Takes no further records; the epoch under way ends as usual. */
+  stop(): void {
+    this.stopping.abort()
+    this.wake?.()
+  }
+
+  /** Resolves when the lanes are empty. */
+  async delivered(signal?: AbortSignal): Promise<void> {
+    while (!this.killed.signal.aborted && !signal?.aborted && this.lanes.some((lane) => lane.length > 0)) {
+      await this.pause(200)
+    }
+    await this.flush()
+  }
+
+  /** Ends everything: deliveries under way are given up, as unknown. */
+  async close(): Promise<void> {
+    this.stop()
+    this.killed.abort()
+    await Promise.allSettled(this.readers.map((reader) => reader.close()))
+    await Promise.race([Promise.allSettled(this.loops), this.options.runtime.sleep(5_000)])
+    await this.flush()
+  }
+
+  get stagedBefore(): Totals {
+    return this.previous
+  }
+
+  private fail(error: unknown): void {
+    this.stop()
+    this.killed.abort()
+    this.options.failed(error)
+  }
+
+  private pause(ms: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const timer = new AbortController()
+    this.wake = () => {
+      timer.abort()
+      resolve()
+    }
+    void this.options.runtime.sleep(ms, timer.signal).then(() => resolve())
+    return promise
+  }
+
+  /** Milliseconds until there is something to do; 0 when there is. */
+  private idle(): number {
+    const { runtime, sources } = this.options
+    const open = this.intakes.filter((_, i) => !this.clocks[i]!.sealed)
+    if (open.some((intake) => intake.ended)) return 0
+    // a source that has something to read but has not given it yet holds the others: order by event time needs its next
+    if (open.some((intake) => intake.peek() !== undefined)) {
+      return open.every((intake) => intake.peek() !== undefined || intake.atHead || intake.ended) ? 0 : 1_000
+    }
+    if (!open.every((intake) => intake.atHead)) return 1_000
+    const now = runtime.now()
+    const processing = this.flow.earliest('processing')
+    if (processing <= now) return 0
+    let wait = Math.min(60_000, processing - now)
+    const event = this.flow.earliest('event')
+    if (event < Number.POSITIVE_INFINITY) {
+      const at = Math.max(...this.clocks.map((clock, i) => (clock.sealed ? 0 : idleUntil(clock, sources[i]!.lateness, event))))
+      if (at <= now) return 0
+      wait = Math.min(wait, at - now)
+    }
+    return Math.max(1, wait)
+  }
+
+  private laneFull(): boolean {
+    const now = this.options.runtime.now()
+    return this.lanes.some((lane, i) => {
+      const bound = this.bounds[i]!
+      return !bound.park && (lane.bytes >= bound.bytes || now - lane.oldest >= bound.age)
+    })
+  }
+
+  private taskWatermark(): number {
+    let watermark = Number.POSITIVE_INFINITY
+    for (const clock of this.clocks) {
+      // a source that has never given a record says nothing of event time, once it is known to be at its head
+      if (!clock.sealed && clock.watermark < watermark) watermark = clock.watermark
+    }
+    return watermark
+  }
+
+  /** Takes input, runs the flow on it, and commits. */
+  private async runEpoch(): Promise<void> {
+    const { runtime } = this.options
+    const began = runtime.elapsed()
+    this.letters = []
+    this.flow.begin()
+    let taken = 0
+    if (this.flow.synchronous) taken = this.runSynchronous(began)
+    else taken = await this.runAsynchronous()
+    const lasted = runtime.elapsed() - began
+    await this.commitEpoch()
+    if (taken === 0) return
+    if (lasted > EPOCH.target) this.limit = Math.max(50, Math.floor(this.limit * 0.75))
+    else if (taken >= this.limit) this.limit = Math.min(EPOCH.most, this.limit + 500)
+  }
+
+  private runSynchronous(began: number): number {
+    const { runtime } = this.options
+    let taken = 0
+    if (!this.tick()) return taken
+    while (taken < this.limit && this.stagedBytes < EPOCH.bytes) {
+      const source = this.choose()
+      if (source < 0) break
+      const element = this.element(source)
+      if (element) {
+        if (!this.advance(this.flow.segments[0]!.clock.watermark, this.sourceWatermark(source, element.time), element.stamp)) break
+        this.deliver(element)
+      }
+      this.taken(source, element)
+      taken++
+      if ((taken & 255) === 0 && runtime.elapsed() - began > 4 * EPOCH.target) break
+    }
+    this.seal()
+    this.flow.finish()
+    return taken
+  }
+
+  /** Flows that wait for answers: the epoch is run again without what failed, until nothing does. */
+  private async runAsynchronous(): Promise<number> {
+    const elements: { source: number; element: Element | undefined }[] = []
+    const clocks = this.clocks.map((clock) => ({ ...clock }))
+    const watermarks = this.flow.segments.map((segment) => segment.clock.watermark)
+    while (elements.length < this.limit) {
+      const source = this.choose()
+      if (source < 0) break
+      const element = this.element(source)
+      elements.push({ source, element })
+      this.sourceWatermarkOnly(source, element)
+      this.taken(source, element)
+    }
+    const excluded = new Set<string>()
+    const dead = new Set<number>()
+    for (;;) {
+      const failures: Failure[] = []
+      this.clocks.splice(0, this.clocks.length, ...clocks.map((clock) => ({ ...clock })))
+      this.flow.segments.forEach((segment, i) => {
+        segment.clock.watermark = watermarks[i]!
+        segment.queuedWatermark = watermarks[i]!
+      })
+      this.flow.begin()
+      this.flow.asyncFailures.length = 0
+      const attempt = (identity: { record?: number; timer?: string }, work: () => void) => {
+        try {
+          work()
+        } catch (error) {
+          if (error instanceof MillraceError && error.code === 'FLOW_BROKE_RULES') throw error
+          failures.push({ record: identity.record, timer: identity.timer, ...this.flow.takeFailure(error) })
+        }
+      }
+      const advance = (watermark: number, stamp: number) => {
+        for (let owner = this.flow.due(0, watermark, stamp); owner; owner = this.flow.due(0, watermark, stamp)) {
+          const timer = owner.timers.peek()!
+          const name = `${owner.node.name}/${owner.piece}/${timer.time}/${timer.key}`
+          if (excluded.has(name)) owner.timers.take()
+          else {
+            const due = owner
+            attempt({ timer: name }, () => this.flow.fire(0, due, stamp))
+          }
+        }
+        const segment = this.flow.segments[0]!
+        segment.clock.watermark = Math.max(segment.clock.watermark, watermark)
+        segment.meta.stamp = stamp
+        this.flow.mark(0)
+      }
+      const now = this.options.runtime.now()
+      if (elements.length === 0) advance(this.idleMark(now), now)
+      elements.forEach(({ source, element }, i) => {
+        if (!element) return
+        advance(this.sourceWatermark(source, element.time), element.stamp)
+        if (dead.has(i)) return
+        this.setMeta(element)
+        attempt({ record: i }, () => this.flow.push(source, element.value, i))
+      })
+      this.sealClocks()
+      advance(this.taskWatermark(), now)
+      await this.flow.complete(excluded, failures)
+      failures.push(...this.flow.asyncFailures)
+      if (failures.length === 0) break
+      this.journal.undoTo(0)
+      this.clearStaging()
+      for (const failure of failures) {
+        const { code, reason } = failureText(failure.error)
+        if (failure.record !== undefined && !dead.has(failure.record)) {
+          dead.add(failure.record)
+          const { source, element } = elements[failure.record]!
+          this.deadLetter(source, element!.record, failure.where, code, reason, element!.stamp, element!)
+        } else if (failure.timer !== undefined && !excluded.has(failure.timer)) {
+          excluded.add(failure.timer)
+          this.timerLetter(failure.timer, failure.where, code, reason)
+        }
+      }
+    }
+    return elements.length
+  }
+
+  /** Lets a source that is at its head move with the clock; false when the epoch is full of what that fired. */
+  private tick(): boolean {
+    const { runtime } = this.options
+    const now = runtime.now()
+    const heads = this.intakes.some((intake, i) => !this.clocks[i]!.sealed && intake.peek() === undefined && intake.atHead)
+    if (!heads) return true
+    if (this.clocks.length === 1 || this.intakes.every((intake, i) => this.clocks[i]!.sealed || intake.peek() === undefined)) {
+      if (this.intakes.some((intake) => intake.peek() !== undefined)) return true
+      return this.advance(0, this.idleMark(now), now)
+    }
+    return this.advance(0, this.idleMark(now), now)
+  }
+
+  /** The task's watermark, when every source that is at its head has moved with the clock. */
+  private idleMark(now: number): number {
+    let watermark = Number.POSITIVE_INFINITY
+    this.clocks.forEach((clock, i) => {
+      const intake = this.intakes[i]!
+      const idle = !clock.sealed && intake.peek() === undefined && intake.atHead
+      const mark = idle ? idleWatermark(clock, this.options.sources[i]!.lateness, now) : clock.sealed ? Number.POSITIVE_INFINITY : clock.watermark
+      if (idle && clock.maxTime > Number.NEGATIVE_INFINITY) clock.watermark = mark
+      watermark = Math.min(watermark, mark)
+    })
+    return watermark === Number.POSITIVE_INFINITY ? this.taskWatermark() : watermark
+  }
+
+  /** The source whose next record is the oldest; -1 when none may be taken now. */
+  private choose(): number {
+    if (this.intakes.length === 1) return !this.clocks[0]!.sealed && this.intakes[0]!.peek() !== undefined ? 0 : -1
+    let chosen = -1
+    let oldest = Number.POSITIVE_INFINITY
+    for (const [i, intake] of this.intakes.entries()) {
+      if (this.clocks[i]!.sealed) continue
+      const record = intake.peek()
+      if (record === undefined) {
+        if (intake.atHead || intake.ended) continue
+        return -1
+      }
+      const time = this.peekTime(i, record)
+      if (chosen < 0 || time < oldest) {
+        chosen = i
+        oldest = time
+      }
+    }
+    return chosen
+  }
+
+  private readonly peeked = new Map<number, { record: RawRecord; decoded: { value: unknown; key: string; time: number } | Error }>()
+
+  private peekTime(source: number, record: RawRecord): number {
+    let known = this.peeked.get(source)
+    if (known?.record !== record) {
+      known = { record, decoded: this.decode(source, record) }
+      this.peeked.set(source, known)
+    }
+    return known.decoded instanceof Error ? Number.NEGATIVE_INFINITY : known.decoded.time
+  }
+
+  /** Decodes the next record of a source; undefined when it is poison, which is noted. */
+  private element(source: number): Element | undefined {
+    const intake = this.intakes[source]!
+    const record = intake.peek()!
+    const { stamp } = intake
+    const known = this.peeked.get(source)
+    const decoded = known?.record === record ? known.decoded : this.decode(source, record)
+    if (decoded instanceof Error) {
+      this.deadLetter(source, record, 'decode', decoded instanceof MillraceError ? decoded.code : 'UNDECODABLE', messageOf(decoded), stamp, undefined)
+      return undefined
+    }
+    if (this.opened.deaths > DEATHS && !this.everCommitted) {
+      this.deadLetter(source, record, 'task', 'INTERNAL', `the process died ${this.opened.deaths - 1} times while it worked on this record`, stamp, decoded)
+      return undefined
+    }
+    return { source, record, stamp, key: decoded.key, time: decoded.time, value: decoded.value }
+  }
+
+  private decode(source: number, record: RawRecord): { value: unknown; key: string; time: number } | Error {
+    const from = this.options.sources[source]!
+    try {
+      const value = from.validate(from.open.decode(record))
+      const time = from.time(value)
+      if (!Number.isFinite(time)) return new MillraceError('UNDECODABLE', `${from.name}: time must give epoch milliseconds, got ${time}`)
+      return { value, key: String(from.key(value)), time }
+    } catch (error) {
+      return error instanceof MillraceError ? error : new MillraceError('UNDECODABLE', messageOf(error), { cause: error })
+    }
+  }
+
+  /** Moves the source's clock for a record, and gives the task's watermark. */
+  private sourceWatermark(source: number, time: number): number {
+    const clock = this.clocks[source]!
+    if (time > clock.maxTime) {
+      clock.maxTime = time
+      clock.watermark = Math.max(clock.watermark, time - this.options.sources[source]!.lateness)
+    }
+    return this.clocks.length === 1 ? clock.watermark : this.taskWatermark()
+  }
+
+  private sourceWatermarkOnly(source: number, element: Element | undefined): void {
+    this.clocks[source]!.lastArrival = element?.stamp ?? this.clocks[source]!.lastArrival
+  }
+
+  /** Fires what is due before `to`, one timer at a time; false when the epoch is full before that is done. */
+  private advance(_from: number, to: number, stamp: number): boolean {
+    const { flow } = this
+    const segment = flow.segments[0]!
+    for (let owner = flow.due(0, to, stamp); owner; owner = flow.due(0, to, stamp)) {
+      if (this.stagedBytes >= EPOCH.bytes) return false
+      const mark = this.savepoint()
+      try {
+        flow.fire(0, owner, stamp)
+      } catch (error) {
+        const { where } = this.recover(error, mark)
+        const timer = owner.timers.take()
+        const { code, reason } = failureText(error)
+        this.timerLetter(`${owner.node.name}/${owner.piece}/${timer.time}/${timer.key}`, where, code, reason)
+      }
+    }
+    if (to > segment.clock.watermark) segment.clock.watermark = to
+    this.watermark = segment.clock.watermark
+    return true
+  }
+
+  private setMeta(element: Element): ElementMeta {
+    const { meta } = this.flow.segments[0]!
+    meta.record(this.options.sources[element.source]!.name, this.options.partition, element.record.position, element.stamp)
+    meta.key = element.key
+    meta.time = element.time
+    return meta
+  }
+
+  private deliver(element: Element): void {
+    this.setMeta(element)
+    const mark = this.savepoint()
+    try {
+      this.flow.push(element.source, element.value, 0)
+    } catch (error) {
+      const { where } = this.recover(error, mark)
+      const { code, reason } = failureText(error)
+      this.deadLetter(element.source, element.record, where, code, reason, element.stamp, element)
+      return
+    }
+    this.notePoison(false)
+  }
+
+  private readonly marks: number[] = []
+
+  private savepoint(): number {
+    const { marks, staging } = this
+    for (let i = 0; i < staging.length; i++) marks[i] = staging[i]!.rows.length
+    marks[staging.length] = this.stagedBytes
+    marks[staging.length + 1] = this.totals.duplicates
+    marks[staging.length + 2] = this.totals.late
+    return this.journal.mark()
+  }
+
+  /** Takes back what a failing element did; rethrows what is the pipeline's fault. */
+  private recover(error: unknown, mark: number): { where: string } {
+    if (error instanceof MillraceError && error.code === 'FLOW_BROKE_RULES') throw error
+    const failure = this.flow.takeFailure(error)
+    this.journal.undoTo(mark)
+    const { marks, staging } = this
+    for (let i = 0; i < staging.length; i++) {
+      const rows = marks[i]!
+      staging[i]!.rows.length = rows
+      staging[i]!.times.length = rows
+      staging[i]!.arrivals.length = rows
+    }
+    this.stagedBytes = marks[staging.length]!
+    this.totals.duplicates = marks[staging.length + 1]!
+    this.totals.late = marks[staging.length + 2]!
+    this.flow.begin()
+    return failure
+  }
+
+  private taken(source: number, element: Element | undefined): void {
+    const intake = this.intakes[source]!
+    const record = intake.peek()!
+    const place = this.positions[source]!
+    place.next = record.next
+    place.raw = record
+    this.clocks[source]!.lastArrival = element?.stamp ?? intake.stamp
+    this.totals.read++
+    this.readBySource[source]!++
+    intake.take()
+  }
+
+  /** Seals what has ended, and moves the watermark to infinity once all has. */
+  private seal(): void {
+    this.sealClocks()
+    if (this.clocks.every((clock) => clock.sealed) && !this.advance(0, Number.POSITIVE_INFINITY, this.options.runtime.now())) {
+      // the last epoch is full: the end comes again with the next one
+      for (const clock of this.clocks) clock.sealed = false
+    }
+  }
+
+  private sealClocks(): void {
+    this.intakes.forEach((intake, i) => {
+      if (intake.ended) this.clocks[i]!.sealed = true
+    })
+  }
+
+  private notePoison(bad: boolean): void {
+    this.poison.push(bad)
+    if (bad) this.poisoned++
+    if (this.poison.length > 2 * POISON.window) {
+      this.poison = this.poison.slice(-POISON.window)
+      this.poisoned = this.poison.reduce((sum, p) => sum + (p ? 1 : 0), 0)
+    }
+    if (!bad || this.poisoned < POISON.atLeast) return
+    const recent = this.poison.slice(-POISON.window)
+    const count = recent.reduce((sum, p) => sum + (p ? 1 : 0), 0)
+    if (count < POISON.atLeast || count <= this.options.maxPoison * Math.max(recent.length, POISON.window)) return
+    const last = this.letters.at(-1)!
+    throw new MillraceError('POISONED', `${this.id}: ${count} of the last ${recent.length} records are poison, the last one at ${last.source} ${last.position} (${last.where}: ${last.reason}). Nothing of this epoch was committed: mend the schema or the operator, or raise maxPoison, and start again`)
+  }
+
+  private deadLetter(source: number, record: RawRecord, where: string, code: string, reason: string, at: number, known: { key: string; time: number } | undefined): void {
+    this.letters.push({
+      source: this.options.sources[source]!.name,
+      partition: this.options.partition,
+      position: record.position,
+      at,
+      where,
+      code,
+      reason,
+      ...(known ? { key: known.key, time: known.time } : {}),
+      bytes: record.bytes(),
+    })
+    this.totals.deadLetters++
+    this.notePoison(true)
+  }
+
+  private timerLetter(timer: string, where: string, code: string, reason: string): void {
+    this.letters.push({ source: `timer ${timer}`, partition: this.options.partition, position: -1, at: this.options.runtime.now(), where, code, reason, bytes: Buffer.from(timer) })
+    this.totals.deadLetters++
+  }
+
+  private stage(output: number, value: unknown, meta: ElementMeta): void {
+    const staging = this.staging[output]!
+    const text = staging.encoder.row(value, meta)
+    staging.rows.push(text)
+    staging.times.push(meta.time)
+    staging.arrivals.push(meta.stamp)
+    this.stagedBytes += text.length
+  }
+
+  private clearStaging(): void {
+    for (const staging of this.staging) {
+      staging.rows = []
+      staging.times = []
+      staging.arrivals = []
+    }
+    this.stagedBytes = 0
+  }
+
+  /** The epoch's rows as batches, cut by their sink's bounds. */
+  private batches(): { batch: StagedBatch; lane: Lane; samples: NonNullable<LaneBatch['samples']> }[] {
+    const made: { batch: StagedBatch; lane: Lane; samples: NonNullable<LaneBatch['samples']> }[] = []
+    const { plan, sinks, runtime } = this.options
+    this.staging.forEach((staging, i) => {
+      const { rows, times, arrivals } = staging
+      if (rows.length === 0) return
+      const limit = sinks[i]!.open.limit ?? {}
+      const most = Math.max(1, Math.min(limit.rows ?? 500_000, 500_000))
+      const chunks: [number, number][] = []
+      for (let from = 0; from < rows.length; ) {
+        let to = from
+        let size = 0
+        while (to < rows.length && to - from < most && (to === from || size + rows[to]!.length <= (limit.bytes ?? 32 * 1024 * 1024))) size += rows[to++]!.length
+        chunks.push([from, to])
+        from = to
+      }
+      chunks.forEach(([from, to], chunk) => {
+        const name = `${this.life}/${this.id}/${this.epoch + 1}/${plan.outputs[i]!.name}/${chunk}`
+        let oldest = Number.POSITIVE_INFINITY
+        let newest = Number.NEGATIVE_INFINITY
+        let arrived = Number.POSITIVE_INFINITY
+        for (let row = from; row < to; row++) {
+          oldest = Math.min(oldest, times[row]!)
+          newest = Math.max(newest, times[row]!)
+          arrived = Math.min(arrived, arrivals[row]!)
+        }
+        const step = Math.max(1, Math.floor((to - from) / 16))
+        const samples: { time: number; arrived: number }[] = []
+        for (let row = from; row < to; row += step) samples.push({ time: times[row]!, arrived: arrivals[row]! })
+        const body = Buffer.from(rows.slice(from, to).join(''))
+        made.push({
+          batch: { name, sink: plan.outputs[i]!.name, head: staging.encoder.head, rows: to - from, body, stagedAt: runtime.now(), oldest, newest, arrived },
+          lane: this.lanes[i]!,
+          samples,
+        })
+      })
+    })
+    return made
+  }
+
+  private async commitEpoch(): Promise<void> {
+    const made = this.batches()
+    this.clearStaging()
+    const staged = made.filter(({ batch, lane }) => this.fits(batch, lane))
+    const structures = this.structures.map((structure) => ({ structure, delta: structure.state.delta() }))
+    const changed = structures.filter(({ delta }) => delta !== undefined)
+    const installing = this.installable.splice(0)
+    this.committing = true
+    const lanes = this.pending.splice(0)
+    const letters = [...this.letters, ...this.pendingLetters.splice(0)]
+    const result = await this.commit({
+      epoch: this.epoch + 1,
+      facts: JSON.stringify(this.facts()),
+      blobs: changed.map(({ structure, delta }): StateBlob => ({ slot: structure.slot, format: structure.state.format, bytes: delta! })),
+      staged: staged.map(({ batch }) => batch),
+      deadLetters: letters,
+      lanes,
+      compactions: installing.map(({ compaction }) => compaction),
+      ...(this.everCommitted ? {} : { dropSlots: this.dropped, renameSlots: this.renamed }),
+    })
+    this.committing = false
+    this.letters = []
+    if (result.kind === 'fenced') throw new MillraceError('FENCED', `${this.id}: another worker has opened this task; this one stops`)
+    if (result.kind === 'failed') throw result.error
+    if (result.kind === 'unknown') throw new MillraceError('STATE_FAILED', `${this.id}: it is not known whether epoch ${this.epoch + 1} was committed (${result.reason}); start again: the store knows`)
+    this.everCommitted = true
+    this.epoch++
+    this.epochs++
+    structures.forEach(({ structure, delta }) => {
+      const place = changed.findIndex((c) => c.structure === structure)
+      const id = delta === undefined ? undefined : result.blobs[place]
+      structure.state.committed(id)
+      if (id !== undefined) structure.blobs.push({ id, bytes: delta!.length })
+    })
+    installing.forEach(({ slot, compaction }, i) => {
+      const structure = this.structures.find((s) => s.slot === slot)
+      if (!structure) return
+      const at = structure.blobs.findIndex((blob) => blob.id === compaction.replaces[0])
+      const by = compaction.bytes ? [{ id: result.compacted[i]!, bytes: compaction.bytes.length }] : []
+      structure.blobs.splice(at, compaction.replaces.length, ...by)
+    })
+    this.journal.clear()
+    for (const { batch, lane, samples } of staged) lane.add(batch, samples)
+    for (const position of this.positions) position.raw = undefined
+    this.compact()
+  }
+
+  /** Whether a lane takes a batch; what it does not take is set aside, whole, in the same commit. */
+  private fits(batch: StagedBatch, lane: Lane): boolean {
+    const bound = this.bounds[this.lanes.indexOf(lane)]!
+    if (!bound.park || lane.bytes + batch.body.length <= bound.bytes) return true
+    this.letters.push({ source: batch.name, partition: -1, position: 0, at: batch.stagedAt, where: batch.sink, code: 'SINK_REJECTED', reason: `the lane is full, and whenFull is 'park': ${batch.rows} rows`, bytes: batch.body })
+    this.totals.deadLetters += batch.rows
+    lane.state = 'parked'
+    return false
+  }
+
+  /** Merges what has piled up in one slot, off the main thread; it is installed with a later commit. */
+  private compact(): void {
+    if (this.merging || this.installable.length > 0) return
+    const horizon = this.flow.segments[0]!.clock.watermark
+    for (const structure of this.structures) {
+      const ids = planCompaction(structure.blobs)
+      if (!ids) continue
+      this.merging = true
+      const oldest = structure.blobs[0]!.id === ids[0]
+      const { slot } = structure
+      const { format } = structure.state
+      this.options.store
+        .merge(this.id, { slot, format, blobs: ids, oldest, horizon: Number.isFinite(horizon) ? horizon : Number.NEGATIVE_INFINITY })
+        .then((merged) => {
+          this.installable.push({ slot, compaction: { slot, format, replaces: ids, ...(merged ? { bytes: merged } : {}) } })
+        })
+        .catch((error) => this.options.logger.warn({ slot }, `state could not be compacted: ${messageOf(error)}`))
+        .finally(() => {
+          this.merging = false
+        })
+      return
+    }
+  }
+
+  private facts(): Facts {
+    const { plan, sources, sinks } = this.options
+    for (const position of this.positions) {
+      if (position.raw) position.last = { position: position.raw.position, checksum: crc32(position.raw.bytes()) }
+    }
+    return {
+      format: 1,
+      slots: plan.slots,
+      sources: Object.fromEntries(
+        sources.map((source, i): [string, StoredSource] => {
+          const clock = this.clocks[i]!
+          const { next, last } = this.positions[i]!
+          return [
+            source.name,
+            {
+              identity: source.open.identity,
+              partitions: source.open.partitions,
+              next,
+              last,
+              maxTime: stored(clock.maxTime),
+              watermark: stored(clock.watermark),
+              lastArrival: clock.lastArrival,
+              sealed: clock.sealed,
+            },
+          ]
+        }),
+      ),
+      sinks: Object.fromEntries(plan.outputs.map((output, i) => [output.name, sinks[i]!.open.identity])),
+      version: this.version,
+      totals: {
+        read: this.previous.read + this.totals.read,
+        deadLetters: this.previous.deadLetters + this.totals.deadLetters,
+        duplicates: this.previous.duplicates + this.totals.duplicates,
+        late: this.previous.late + this.totals.late,
+      },
+      watermarks: this.flow.segments.map((segment) => stored(segment.clock.watermark)),
+    }
+  }
+
+  private dropped: string[] = []
+  private renamed: Record<string, string> = {}
+
+  /** Refuses to start over state, batches or positions that today's pipeline would orphan. */
+  private check(facts: Facts): void {
+    const { plan, sources, sinks, dropState, renameState, toDeadLetters } = this.options
+    for (const [slot, kind] of Object.entries(facts.slots)) {
+      const [operator = '', piece = ''] = split(slot)
+      if (plan.slots[slot] === kind) continue
+      const target = renameState[operator]
+      if (target !== undefined && plan.slots[`${target}/${piece}`] === kind) this.renamed[slot] = `${target}/${piece}`
+      else if (dropState.includes(operator)) this.dropped.push(slot)
+      else {
+        throw new MillraceError('TOPOLOGY_CHANGED', `${this.id}: the store holds state of the operator "${operator}" (${kind}), which the pipeline no longer has. If it was renamed, start with --rename-state ${operator}=NEWNAME; if it is no longer wanted, with --drop-state ${operator}`)
+      }
+    }
+    for (const source of sources) {
+      const known = facts.sources[source.name]
+      if (!known) continue
+      if (known.identity !== source.open.identity) {
+        throw new MillraceError('SOURCE_CHANGED', `source "${source.name}" is ${source.open.identity}, but the stored position belongs to ${known.identity}. Use the same one, another --data directory, or give the source another name`)
+      }
+      if (known.partitions !== source.open.partitions) {
+        throw new MillraceError('SOURCE_CHANGED', `source "${source.name}" has ${source.open.partitions} partitions, but had ${known.partitions} when its position was stored: keys would move to other tasks. Use another --data directory, or restore the partition count`)
+      }
+    }
+    const gone = Object.keys(facts.sources).find((name) => !sources.some((source) => source.name === name))
+    if (gone !== undefined) throw new MillraceError('TOPOLOGY_CHANGED', `${this.id}: the pipeline no longer reads the source "${gone}", of which a position is stored. Give it back, or use another --data directory`)
+    if (toDeadLetters) return
+    for (const { sink } of this.opened.batches) {
+      const i = plan.outputs.findIndex((output) => output.name === sink)
+      if (i < 0) throw new MillraceError('TOPOLOGY_CHANGED', `${this.id}: batches are staged for the output "${sink}", which the pipeline no longer has. Finish them with the former version, or start with --to-dead-letters`)
+      if (facts.sinks[sink] !== sinks[i]!.open.identity) {
+        throw new MillraceError('SINK_CHANGED', `output "${sink}" is ${sinks[i]!.open.identity}, but batches are staged for ${facts.sinks[sink]}. Finish them with the former version, or start with --to-dead-letters`)
+      }
+    }
+  }
+
+  private stateOf(node: PlanNode, clock: { watermark: number }): Record<string, unknown> {
+    if (node.node.kind !== 'operator') return {}
+    const made: Record<string, unknown> = {}
+    for (const [piece, declaration] of Object.entries(node.node.definition.state ?? {})) {
+      const slot = `${node.name}/${piece}`
+      const before = Object.entries(this.renamed).find(([, to]) => to === slot)?.[0] ?? slot
+      const state = createState(declaration, { clock, journal: this.journal, secret: this.options.store.secret })
+      const blobs = this.opened.blobs.filter((blob) => blob.slot === before)
+      state.load(blobs)
+      this.structures.push({ slot, state, blobs: blobs.map((blob) => ({ id: blob.id, bytes: blob.bytes.length })) })
+      made[piece] = state
+    }
+    return made
+  }
+
+  private commit(change: Omit<Change, 'task' | 'fence'>): Promise<CommitResult> {
+    if (this.killed.signal.aborted && change.epoch === undefined) return Promise.resolve({ kind: 'fenced' })
+    return this.options.store.commit({ task: this.id, fence: this.opened.fence, ...change })
+  }
+
+  /** Commits what lanes have done, when no epoch is there to take it along. */
+  private async flush(): Promise<void> {
+    if (this.pending.length === 0) return
+    const lanes = this.pending.splice(0)
+    const deadLetters = this.pendingLetters.splice(0)
+    await this.options.store.commit({ task: this.id, fence: this.opened.fence, lanes, deadLetters })
+  }
+
+  private laneHost(): LaneHost {
+    const { store, runtime, logger } = this.options
+    return {
+      task: this.id,
+      store,
+      runtime,
+      logger,
+      signal: this.killed.signal,
+      commit: (change) => this.commit(change),
+      later: (change, letters) => {
+        this.pending.push(change)
+        this.pendingLetters.push(...letters)
+        this.totals.deadLetters += letters.length
+        if (!this.committing) void this.flush().catch((error) => this.fail(error))
+      },
+      progressed: () => this.wake?.(),
+      failed: (error) => this.fail(error),
+    }
+  }
+}
+
+function split(slot: string): [string, string] {
+  const at = slot.lastIndexOf('/')
+  return [slot.slice(0, at), slot.slice(at + 1)]
+}
+
+/** JSON has no infinities: minus infinity is null, infinity the largest number. */
+function stored(time: number): number | null {
+  return time === Number.NEGATIVE_INFINITY ? null : Math.min(time, Number.MAX_VALUE)
+}
+
+function unstored(time: number | null | undefined): number {
+  if (time === null || time === undefined) return Number.NEGATIVE_INFINITY
+  return time === Number.MAX_VALUE ? Number.POSITIVE_INFINITY : time
+}

@@ -1,0 +1,8 @@
+export { type AbsenceOptions, type Absent, absence } from './absence.ts'
+export { type DedupOptions, dedup } from './dedup.ts'
+export { filter } from './filter.ts'
+export { flatMap } from './flat-map.ts'
+export { map } from './map.ts'
+export { type AsyncOptions, mapAsync } from './map-async.ts'
+export { type ScanOptions, scan } from './scan.ts'
+export { tap } from './tap.ts'
