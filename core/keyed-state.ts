@@ -14,10 +14,10 @@ export interface StateDependencies {
 }
 
 /** The piece of state that a declaration asks for. */
-export function createState(declaration: StateDeclaration, { clock, journal }: StateDependencies): TaskState {
+export function createState(declaration: StateDeclaration, { clock, journal, secret }: StateDependencies): TaskState {
   switch (declaration.kind) {
     case 'expiring-set':
-      return createExpiringSet({ within: declaration.within, clock, journal })
+      return createExpiringSet({ within: declaration.within, clock, journal, secret })
     case 'table':
       return createTable({ ttl: declaration.ttl, clock, journal, revive: declaration.revive })
     case 'timers':

@@ -96,7 +96,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       const open = await output.node.to.open({ ...context, output: output.name, ...(rowSchema ? { rowSchema } : {}) } as ConnectorContext)
       hosts.push(new SinkHost(output.name, output.node.to, open, runtime))
     }
-    refuseStandIns(options, plan.sources.map((s, i) => [s.node.source.system, sources[i]!.open] as const), plan.outputs.map((o, i) => [o.node.to.system, hosts[i]!.open] as const))
+    refuseStandIns(options, plan.sources.map((s, i) => [(inputs[s.name] ?? s.node.source).system, sources[i]!.open] as const), plan.outputs.map((o, i) => [o.node.to.system, hosts[i]!.open] as const))
     tasks = Array.from({ length: partitions }, (_, partition) => new Task({
       plan,
       partition,

@@ -1,0 +1,7 @@
+export { type ClickHouseOptions, clickhouse, type Row } from './clickhouse.ts'
+export type { Columns } from './clickhouse-types.ts'
+export { type ConsoleOptions, console } from './console.ts'
+export { type EspOptions, esp } from './esp.ts'
+export { type FileOptions, file } from './file.ts'
+export { type LogSinkOptions, log } from './log.ts'
+export { type RedisOptions, redis } from './redis.ts'

@@ -1,0 +1,3 @@
+export { type FileOptions, type FileSourceOptions, fileSource, fromFile } from './file.ts'
+export { fromKafka, type KafkaOptions, type KafkaSourceOptions, kafkaSource } from './kafka.ts'
+export { fromLog, type LogOptions, type LogSourceOptions, logSource, type StartFrom } from './log.ts'
