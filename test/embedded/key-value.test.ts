@@ -111,9 +111,14 @@ test('what is forgotten is removed from the file in bounded pieces', async () =>
   const stored = () => (file.prepare('SELECT count(*) AS n FROM entries').get() as { n: number }).n
   expect(stored()).toBe(500)
   await table.apply(lines(rows(1_000, 1, 9_000)))
-  expect(stored()).toBe(501 - 102)
+  expect(stored()).toBeLessThan(501)
+  expect(stored()).toBeGreaterThanOrEqual(501 - 104)
   for (let n = 0; n < 5; n++) await table.apply(lines(rows(2_000 + n, 1, 9_000)))
   expect(stored()).toBe(6)
+  // It comes round again.
+  now = 9_000
+  for (let n = 0; n < 2; n++) await table.apply(lines(rows(3_000 + n, 1, 10_000)))
+  expect(stored()).toBe(2)
   file.close()
   await table.close()
 })
