@@ -1,3 +1,4 @@
+import { mergeBlobs } from '../core/compaction.ts'
 import { MillraceError } from '../core/errors.ts'
 import type {
   Change,
@@ -242,8 +243,7 @@ export function memoryStore({ disk = new MemoryDisk(), flush = () => 'committed'
         if (blob?.slot !== slot) throw new MillraceError('NOT_FOUND', `${task}: ${slot} has no blob ${id}`)
         return blob.bytes
       })
-      const { mergeBlobs } = await import('../core/compaction.ts')
-      return dead() ? never() : mergeBlobs(format, bytes, { oldest, horizon })
+      return mergeBlobs(format, bytes, { oldest, horizon })
     },
     async tasks() {
       return dead() ? never() : disk.tasks()

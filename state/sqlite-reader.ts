@@ -2,6 +2,7 @@
 import { DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
 import { crc32 } from 'node:zlib'
+import { mergeBlobs } from '../core/compaction.ts'
 import { MillraceError } from '../core/errors.ts'
 import type { MergeRequest } from '../core/store.ts'
 import {
@@ -77,11 +78,10 @@ async function answer(
 }
 
 async function merge(task: string, { slot, format, blobs, oldest, horizon }: MergeRequest): Promise<Merged> {
-  const { mergeBlobs } = await import('../core/compaction.ts')
   const merged = mergeBlobs(format, readBlobs(task, slot, blobs), { oldest, horizon })
   if (merged === undefined) return { bytes: undefined }
   const alone = merged.byteLength === merged.buffer.byteLength && merged.buffer instanceof ArrayBuffer
-  const bytes = alone ? (merged as Uint8Array<ArrayBuffer>) : new Uint8Array(merged)
+  const bytes = alone ? new Uint8Array(merged.buffer as ArrayBuffer) : new Uint8Array(merged)
   return bytes.length <= PIECE_BYTES ? { bytes } : { bytes, installed: await install(task, slot, bytes) }
 }
 

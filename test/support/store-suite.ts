@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createJournal } from '../../core/journal.ts'
 import type { Change, CommitResult, DeadLetter, OpenedTask, StagedBatch, StateBlob, Store } from '../../core/store.ts'
+import { createTable } from '../../core/table.ts'
 import { memoryStore } from '../../state/memory.ts'
 
 /** A place that a store is kept in. */
@@ -40,6 +42,11 @@ export function committed(result: CommitResult): Extract<CommitResult, { kind: '
   if (result.kind !== 'committed')
     throw new Error(`not committed: ${JSON.stringify(result)} ${result.kind === 'failed' ? result.error.message : ''}`)
   return result
+}
+
+function tableOf(store: Store) {
+  const deps = { clock: { watermark: 0 }, journal: createJournal(), secret: store.secret }
+  return createTable<string>({ ttl: 1_000_000, ...deps })
 }
 
 /** What a store must do, whatever it is made of. */
@@ -349,6 +356,67 @@ export function storeSuite(name: string, make: () => Promise<StorePlace>): void 
       })
       expect(result.kind).toBe('failed')
       expect(texts(await crashed())).toEqual(['1', '2', '3'])
+    })
+
+    for (const [size, length] of [
+      ['small', 10],
+      ['many pieces', 300_000],
+    ] as const) {
+      it(`merges blobs into one of ${size} that says the same, and changes nothing until it is installed`, async () => {
+        const { fence } = await store.open(TASK)
+        const table = tableOf(store)
+        const ids: number[] = []
+        for (let epoch = 1; epoch <= 12; epoch += 1) {
+          table.set(`key ${epoch % 10}`, `${epoch}`.repeat(length), epoch)
+          const { format } = table
+          const { blobs } = committed(
+            await store.commit({
+              task: TASK,
+              fence,
+              epoch,
+              blobs: [{ slot: 'scan/carts', format, bytes: table.delta()! }],
+            }),
+          )
+          table.committed(blobs[0])
+          ids.push(blobs[0]!)
+        }
+        const { format } = table
+        const replaces = ids.slice(0, 11)
+        const merged = await store.merge(TASK, {
+          slot: 'scan/carts',
+          format,
+          blobs: replaces,
+          oldest: true,
+          horizon: 0,
+        })
+        expect((await crashed()).blobs.map(({ id }) => id)).toEqual(ids)
+
+        const { fence: next } = await store.open(TASK)
+        const again = await store.merge(TASK, { slot: 'scan/carts', format, blobs: replaces, oldest: true, horizon: 0 })
+        expect(Buffer.compare(again!, merged!)).toBe(0)
+        committed(
+          await store.commit({
+            task: TASK,
+            fence: next,
+            compactions: [{ slot: 'scan/carts', format, replaces, bytes: again! }],
+          }),
+        )
+        const { blobs } = await crashed()
+        expect(blobs).toHaveLength(2)
+        const loaded = tableOf(store)
+        loaded.load(blobs)
+        for (let key = 0; key < 10; key += 1)
+          expect(loaded.get(`key ${key}`)).toBe(`${key < 3 && key > 0 ? key + 10 : key || 10}`.repeat(length))
+      })
+    }
+
+    it('says which blob it was asked to merge and does not have', async () => {
+      await store.open(TASK)
+      const request = { slot: 'scan/carts', format: 'table/1', blobs: [12_345], oldest: true, horizon: 0 }
+      await expect(store.merge(TASK, request)).rejects.toMatchObject({
+        code: 'NOT_FOUND',
+        message: expect.stringContaining('12345'),
+      })
     })
 
     it('drops and renames slots whole', async () => {
