@@ -189,10 +189,10 @@ test('a large result comes in parts, and one that is given up leaves room for ot
 test('long queries keep no insert waiting', async () => {
   const it = await warehouse()
   await post(it, 'CREATE TABLE t (a String) ENGINE = MergeTree ORDER BY tuple()')
-  const long = 'SELECT count() FROM numbers(200000000) WHERE cityHash64(number) % 7 = 3 SETTINGS max_threads = 1'
+  const long = 'SELECT count() FROM numbers(300000000) WHERE cityHash64(number) % 7 = 3 SETTINGS max_threads = 1'
   let answered = 0
   const queries = Array.from({ length: 18 }, () => post(it, long).then(() => void (answered += 1)))
-  await systemRuntime.sleep(50)
+  await systemRuntime.sleep(400)
   expect(await post(it, 'INSERT INTO t FORMAT JSONCompactEachRow', { body: '["x"]\n' })).toMatchObject({ status: 200 })
   expect(answered).toBe(0)
   await Promise.all(queries)
