@@ -86,7 +86,8 @@ test('an expired key is not seen, holds its version until it is forgotten, and i
   expect(table.get('a')).toEqual({ key: 'a', kind: 'json', value: 1, version: 5, expiresAt: 2_000 })
   now = 2_000
   expect(table.get('a')).toBeUndefined()
-  await table.apply(lines([{ key: 'a', version: 4, value: 'older' }]))
+  // Twice: the first could have swept it away too early for the second.
+  for (let n = 0; n < 2; n++) await table.apply(lines([{ key: 'a', version: 4, value: 'older' }]))
   expect(table.get('a')).toBeUndefined()
   now = 3_000
   await table.apply(lines([{ key: 'a', version: 4, value: 'older' }]))
