@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { z } from 'zod'
 import { silentLogger } from '../../core/logger.ts'
 import { systemRuntime } from '../../core/runtime.ts'
-import type { Delivery, OpenSink, Outcome } from '../../core/sink.ts'
+import type { Delivery, OpenSink, Outcome, Sink } from '../../core/sink.ts'
 import { openWarehouse, type Warehouse } from '../../embedded/warehouse.ts'
 import { type ClickHouseOptions, clickhouse, type Row } from '../../sinks/clickhouse.ts'
 import { connectClickHouse } from '../../sinks/clickhouse-client.ts'
@@ -570,4 +570,16 @@ test.each([
   [{ table: 't', url: 'host:8123' }, /url must be an address/],
 ])('wrong options are refused when the pipeline is built: %o', (options, message) => {
   expect(() => clickhouse<Row>(options as unknown as ClickHouseOptions<Row>)).toThrow(message)
+})
+
+test('columns are typed after the rows', () => {
+  const to = (sink: Sink<Visit>) => sink.kind
+  expect(to(clickhouse({ table: 't', columns, orderBy: ['id'] }))).toBe('clickhouse')
+  expect(to(clickhouse({ table: 't' }))).toBe('clickhouse')
+  // @ts-expect-error a number is no String
+  to(clickhouse({ table: 't', columns: { ...columns, n: 'String' } }))
+  // @ts-expect-error a column is missing
+  to(clickhouse({ table: 't', columns: { id: 'String', n: 'Int64' } }))
+  // @ts-expect-error no such column
+  to(clickhouse({ table: 't', orderBy: ['other'] }))
 })
