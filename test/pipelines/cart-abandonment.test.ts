@@ -85,7 +85,7 @@ describe('on real events', () => {
         try {
           key = String((JSON.parse(line) as { visitorId: unknown }).visitorId)
         } catch {}
-        return { key: Buffer.from(key), value: Buffer.from(line, 'latin1'), timestamp: 0 }
+        return { key, value: Buffer.from(line, 'latin1'), timestamp: 0 }
       }) as never,
     )
     await log.close()
