@@ -19,7 +19,7 @@ export function createState(declaration: StateDeclaration, { clock, journal, sec
     case 'expiring-set':
       return createExpiringSet({ within: declaration.within, clock, journal, secret })
     case 'table':
-      return createTable({ ttl: declaration.ttl, clock, journal, revive: declaration.revive })
+      return createTable({ ttl: declaration.ttl, clock, journal, secret, ...(declaration.revive ? { revive: declaration.revive } : {}) })
     case 'timers':
       return createTimers({ journal })
   }
