@@ -99,7 +99,7 @@ export class FileReader implements Reader {
     while (records.length < limit.records && this.#cursor < this.#wholeEnd) {
       if (records.length > 0 && this.#cursor - from >= limit.bytes) break
       const start = this.#cursor
-      const end = this.#rowEnd ? this.#endOfRow(this.#rowEnd) : this.#endOfLine(start)
+      const end = this.#rowEnd ? this.#endOfRow(this.#rowEnd, start) : this.#endOfLine(start)
       if (end === -1) break
       this.#cursor = Math.min(end + 1, this.#wholeEnd)
       this.#rowEnd?.reset(this.#cursor)
@@ -121,9 +121,14 @@ export class FileReader implements Reader {
     return at === -1 || at > this.#wholeEnd ? this.#wholeEnd : at
   }
 
-  #endOfRow(rowEnd: CsvRowEnd): number {
-    const end = rowEnd.find(this.#buffer, this.#filled)
-    return end === -1 && this.#ended ? this.#filled : end
+  #endOfRow(rowEnd: CsvRowEnd, start: number): number {
+    const bound = start + this.#options.maxRecord
+    const end = rowEnd.find(this.#buffer, Math.min(this.#filled, bound + 1))
+    if (end !== -1) return end
+    // A quote that does not close may not take the rest of the file: beyond the bound, any line break ends the row.
+    const next = bound < this.#filled ? this.#buffer.subarray(bound, this.#filled).indexOf(NEWLINE) : -1
+    if (next !== -1) return bound + next
+    return this.#ended ? this.#filled : -1
   }
 
   #isBlank(start: number, end: number): boolean {
