@@ -47,9 +47,8 @@ function inspectArray(value: readonly unknown[], depth: number): number {
 }
 
 function inspectObject(value: Record<string, unknown>, depth: number): number {
-  let worst = EXACT
   if (!isPlain(value)) return REFUSED
-  if (Object.getPrototypeOf(value) !== Object.prototype) worst = CHANGED
+  let worst = Object.getPrototypeOf(value) === Object.prototype ? EXACT : CHANGED
   for (const field in value) {
     const held = value[field]
     const verdict = held === undefined ? CHANGED : inspect(held, depth)

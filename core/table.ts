@@ -36,12 +36,12 @@ const CHUNK_BYTES = 262_144
 
 /** A decoded value, and where its entry was seen last. */
 interface Hot {
-  readonly value: unknown
-  readonly time: number
+  value: unknown
+  time: number
   readonly f0: number
   readonly f1: number
-  readonly chunk: number
-  readonly offset: number
+  chunk: number
+  offset: number
 }
 
 /**
@@ -59,6 +59,9 @@ export function createTable<V>({ ttl, clock, journal, secret, revive, memory = 2
   let young = new Map<string, Hot>()
   let old = new Map<string, Hot>()
   let youngBytes = 0
+  /** The last look-up among them: a set mostly follows a get of the same key. */
+  let hotKey: string | undefined
+  let hotLast: Hot | undefined
   let size = 0
   /** What a failed epoch cannot take back: only what is dead at this watermark may be collected. */
   let settled = Number.NEGATIVE_INFINITY
@@ -192,6 +195,8 @@ export function createTable<V>({ ttl, clock, journal, secret, revive, memory = 2
   function remember(key: string, hot: Hot, bytes: number): void {
     young.set(key, hot)
     youngBytes += bytes
+    hotKey = key
+    hotLast = hot
     if (young.size < HOT_KEYS && youngBytes < HOT_BYTES) return
     old = young
     young = new Map()
@@ -201,14 +206,19 @@ export function createTable<V>({ ttl, clock, journal, secret, revive, memory = 2
   function forget(key: string): void {
     young.delete(key)
     old.delete(key)
+    hotKey = undefined
   }
 
   function hotOf(key: string): Hot | undefined {
-    const hot = young.get(key)
-    if (hot !== undefined) return hot
-    const was = old.get(key)
-    if (was !== undefined) remember(key, was, 0)
-    return was
+    if (key === hotKey) return hotLast
+    let hot = young.get(key)
+    if (hot === undefined) {
+      hot = old.get(key)
+      if (hot !== undefined) remember(key, hot, HOT_BYTES / HOT_KEYS)
+    }
+    hotKey = key
+    hotLast = hot
+    return hot
   }
 
   function decode(text: string): unknown {
@@ -331,10 +341,17 @@ export function createTable<V>({ ttl, clock, journal, secret, revive, memory = 2
 
     set(key: string, value: V, time: number): void {
       const { text, exact } = jsonText(value)
-      find(key, hotOf(key))
+      const hot = hotOf(key)
+      find(key, hot)
       const chunk = write(key, text, time, 0)
-      if (exact && revive === undefined) remember(key, { value, time, f0, f1, chunk: chunk.id, offset: chunks.offset }, 128 + 4 * text.length)
-      else forget(key)
+      if (!exact || revive !== undefined) forget(key)
+      else if (hot === undefined) remember(key, { value, time, f0, f1, chunk: chunk.id, offset: chunks.offset }, 128 + 4 * text.length)
+      else {
+        hot.value = value
+        hot.time = time
+        hot.chunk = chunk.id
+        hot.offset = chunks.offset
+      }
     },
 
     delete(key: string): void {
