@@ -15,8 +15,10 @@ import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createJournal } from '../../core/journal.ts'
 import { systemRuntime } from '../../core/runtime.ts'
 import type { Store } from '../../core/store.ts'
+import { createTable } from '../../core/table.ts'
 import { rowSum } from '../../state/format.ts'
 import { inspect } from '../../state/inspect.ts'
 import { sqliteStore } from '../../state/sqlite.ts'
@@ -213,6 +215,28 @@ describe('sqliteStore', () => {
     expect(statSync(`${path}-wal`).size).toBeLessThan(200_000_000)
     await store.close()
     expect(statSync(path).size).toBeLessThan(Math.max(size * 1.5, 30_000_000))
+  })
+
+  it('stores merged bytes beside, so that the commit that installs them is small', async () => {
+    const store = await open()
+    const { fence } = await store.open(TASK)
+    const table = createTable<string>({
+      ttl: 1,
+      ...{ clock: { watermark: 0 }, journal: createJournal(), secret: store.secret },
+    })
+    const replaces: number[] = []
+    for (let epoch = 1; epoch <= 3; epoch += 1) {
+      table.set(`${epoch}`, 'long'.repeat(500_000), epoch)
+      const blobs = [{ slot: 'scan/carts', format: table.format, bytes: table.delta()! }]
+      replaces.push(committed(await store.commit({ task: TASK, fence, epoch, blobs })).blobs[0]!)
+      table.committed()
+    }
+    const { format } = table
+    const bytes = (await store.merge(TASK, { slot: 'scan/carts', format, blobs: replaces, oldest: true, horizon: 0 }))!
+    expect(bytes.length).toBeGreaterThan(5_000_000)
+    const before = statSync(`${path}-wal`).size
+    committed(await store.commit({ task: TASK, fence, compactions: [{ slot: 'scan/carts', format, replaces, bytes }] }))
+    expect(statSync(`${path}-wal`).size - before).toBeLessThan(1_000_000)
   })
 
   function commits(): number {

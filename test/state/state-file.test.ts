@@ -253,6 +253,18 @@ describe('a damaged state file', () => {
     for (const code of results) expect(['STATE_DAMAGED', 'STATE_BEHIND', 'none']).toContain(code)
   })
 
+  it('is noticed when its list of free pages is wrong: what is read is well, what is written next would not be', () => {
+    const listed = (path: string) => {
+      const db = new DatabaseSync(path)
+      db.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+      db.close()
+      const bytes = readFileSync(path)
+      bytes.writeUInt32BE(bytes.readUInt32BE(36) + 1, 36)
+      writeFileSync(path, bytes)
+    }
+    expect(outcome(listed)).toBe('STATE_DAMAGED')
+  })
+
   it('is not judged by the order in which it is read, when all is well', () => {
     expect(outcome(() => undefined)).toBe('none')
   })
@@ -303,6 +315,7 @@ describe('merged blobs that are stored beside', () => {
   it('take their place with one small commit', () => {
     const { path, file, fence, ids } = start()
     const first = install(file)
+    commit(file, { task: 't', fence, facts: 'meanwhile' })
     swept(file)
     const { compacted } = commit(file, compaction(fence, ids, first))
     swept(file)

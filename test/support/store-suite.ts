@@ -45,8 +45,12 @@ export function committed(result: CommitResult): Extract<CommitResult, { kind: '
 }
 
 function tableOf(store: Store) {
-  const deps = { clock: { watermark: 0 }, journal: createJournal(), secret: store.secret }
-  return createTable<string>({ ttl: 1_000_000, ...deps })
+  return createTable<string>({
+    ttl: 1_000_000,
+    clock: { watermark: 0 },
+    journal: createJournal(),
+    secret: store.secret,
+  })
 }
 
 /** What a store must do, whatever it is made of. */
@@ -377,7 +381,7 @@ export function storeSuite(name: string, make: () => Promise<StorePlace>): void 
               blobs: [{ slot: 'scan/carts', format, bytes: table.delta()! }],
             }),
           )
-          table.committed(blobs[0])
+          table.committed()
           ids.push(blobs[0]!)
         }
         const { format } = table
