@@ -32,7 +32,8 @@ export function writeHeader(view: DataView, header: BlobHeader): void {
  * @throws MillraceError STATE_DAMAGED when the bytes are not a state blob's
  */
 export function readHeader(format: string, bytes: Uint8Array): BlobHeader {
-  if (bytes.byteLength < HEADER_BYTES) throw damaged(format, `it has ${bytes.byteLength} bytes, which is less than a header`)
+  if (bytes.byteLength < HEADER_BYTES)
+    throw damaged(format, `it has ${bytes.byteLength} bytes, which is less than a header`)
   const view = viewOf(bytes)
   if (view.getUint32(0, true) !== MAGIC) throw damaged(format, 'it does not begin as one')
   return {
@@ -53,15 +54,27 @@ export function requireFormat(format: string, known: string): void {
   const [kind, version] = format.split('/')
   const [knownKind, knownVersion] = known.split('/')
   if (kind === knownKind && Number(version) > Number(knownVersion)) {
-    throw new MillraceError('STATE_TOO_NEW', `a state blob is in the format ${format}, and this version of Millrace reads ${known}: start the version that wrote it, or a later one`)
+    throw new MillraceError(
+      'STATE_TOO_NEW',
+      `a state blob is in the format ${format}, and this version of Millrace reads ${known}: start the version that wrote it, or a later one`,
+    )
   }
   if (kind !== knownKind && /^[a-z-]+\/\d+$/.test(format)) {
-    throw new MillraceError('TOPOLOGY_CHANGED', `a state blob is in the format ${format}, and the operator now keeps ${known}: give the operator a name of its own, or start with --drop-state`)
+    throw new MillraceError(
+      'TOPOLOGY_CHANGED',
+      `a state blob is in the format ${format}, and the operator now keeps ${known}: give the operator a name of its own, or start with --drop-state`,
+    )
   }
-  throw new MillraceError('STATE_DAMAGED', `a state blob says that its format is '${format.slice(0, 40)}', which no version of Millrace wrote: restore the state file from a copy`)
+  throw new MillraceError(
+    'STATE_DAMAGED',
+    `a state blob says that its format is '${format.slice(0, 40)}', which no version of Millrace wrote: restore the state file from a copy`,
+  )
 }
 
 /** The error of a blob whose bytes do not add up. */
 export function damaged(format: string, how: string): MillraceError {
-  return new MillraceError('STATE_DAMAGED', `a state blob of the format ${format} is damaged: ${how}. Restore the state file from a copy`)
+  return new MillraceError(
+    'STATE_DAMAGED',
+    `a state blob of the format ${format} is damaged: ${how}. Restore the state file from a copy`,
+  )
 }

@@ -100,7 +100,15 @@ export function createChunks({ memory, spill }: ChunksOptions) {
   }
 
   /** Appends an entry to the open chunk, where it then is at `chunks.offset`. */
-  function append(f0: number, f1: number, time: number, key: string, value: string, keyFlags: number, valueFlags: number): Chunk {
+  function append(
+    f0: number,
+    f1: number,
+    time: number,
+    key: string,
+    value: string,
+    keyFlags: number,
+    valueFlags: number,
+  ): Chunk {
     const most = ENTRY_HEAD_BYTES + 2 * (key.length + value.length)
     if (open.length + most > open.bytes!.length) openFor(most)
     const { bytes, view, length: at } = open
@@ -174,7 +182,10 @@ export function createChunks({ memory, spill }: ChunksOptions) {
   }
 
   function spoilt(): MillraceError {
-    return new MillraceError('STATE_DAMAGED', `the spill file ${spill} was changed or cut by another program. It is a cache and nothing in it is lost: start again`)
+    return new MillraceError(
+      'STATE_DAMAGED',
+      `the spill file ${spill} was changed or cut by another program. It is a cache and nothing in it is lost: start again`,
+    )
   }
 
   /** All bytes of a chunk; a spilled one is read, and stays where it is. */
@@ -213,7 +224,8 @@ export function createChunks({ memory, spill }: ChunksOptions) {
         mkdirSync(dirname(spill!), { recursive: true })
         file = openSync(spill!, 'w+', 0o600)
       }
-      for (let done = 0; done < chunk.length; ) done += writeSync(file, chunk.bytes!, done, chunk.length - done, place + done)
+      for (let done = 0; done < chunk.length; )
+        done += writeSync(file, chunk.bytes!, done, chunk.length - done, place + done)
     } catch {
       if (reused !== undefined) freePlaces.push(reused)
       return false

@@ -64,7 +64,8 @@ export function sameText(bytes: Uint8Array, at: number, word: number, text: stri
   const { length } = text
   if ((word & UNITS) !== length) return false
   if (word < 0) {
-    for (let i = 0; i < length; i++) if ((bytes[at + 2 * i]! | (bytes[at + 2 * i + 1]! << 8)) !== text.charCodeAt(i)) return false
+    for (let i = 0; i < length; i++)
+      if ((bytes[at + 2 * i]! | (bytes[at + 2 * i + 1]! << 8)) !== text.charCodeAt(i)) return false
     return true
   }
   for (let i = 0; i < length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false
@@ -75,6 +76,7 @@ export function sameText(bytes: Uint8Array, at: number, word: number, text: stri
 export function sameKey(a: DataView, at: number, b: DataView, bt: number): boolean {
   const word = a.getInt32(at + 16, true) & ~DELETED
   if (word !== (b.getInt32(bt + 16, true) & ~DELETED)) return false
-  for (let i = ENTRY_HEAD_BYTES, end = ENTRY_HEAD_BYTES + textBytes(word); i < end; i++) if (a.getUint8(at + i) !== b.getUint8(bt + i)) return false
+  for (let i = ENTRY_HEAD_BYTES, end = ENTRY_HEAD_BYTES + textBytes(word); i < end; i++)
+    if (a.getUint8(at + i) !== b.getUint8(bt + i)) return false
   return true
 }

@@ -27,7 +27,7 @@ const NEVER = Number.NEGATIVE_INFINITY
  * Between `delta` and `committed` nothing may be added. What is dead at a committed watermark is swept little by little,
  * when shards grow and at commits; a watermark that is taken back with an epoch that failed brings its keys back.
  */
-export function createExpiringSet({ within, clock, journal, secret }: ExpiringSetOptions): ExpiringSet & StateStructure & { readonly live: number } {
+export function createExpiringSet({ within, clock, journal, secret }: ExpiringSetOptions) {
   const fingerprint = fingerprinter(secret)
   /** What a failed epoch cannot take back: only what is dead at this watermark may be swept. */
   let settled = NEVER
@@ -177,7 +177,9 @@ export function createExpiringSet({ within, clock, journal, secret }: ExpiringSe
     get live(): number {
       return shards.size * EXPIRING_SET_ENTRY_BYTES
     },
-  }
+
+    close(): void {},
+  } satisfies ExpiringSet & StateStructure & { readonly live: number; close(): void }
   return structure
 }
 
@@ -189,6 +191,7 @@ export function createExpiringSet({ within, clock, journal, secret }: ExpiringSe
 export function countExpiringSet(format: string, bytes: Uint8Array): number {
   requireFormat(format, EXPIRING_SET_FORMAT)
   const { count } = readHeader(format, bytes)
-  if (bytes.byteLength !== HEADER_BYTES + count * EXPIRING_SET_ENTRY_BYTES) throw damaged(format, `it has ${bytes.byteLength} bytes for ${count} entries`)
+  if (bytes.byteLength !== HEADER_BYTES + count * EXPIRING_SET_ENTRY_BYTES)
+    throw damaged(format, `it has ${bytes.byteLength} bytes for ${count} entries`)
   return count
 }

@@ -26,12 +26,14 @@ function inspect(value: unknown, depth: number): number {
     case 'boolean':
       return EXACT
     case 'number':
-      if (value !== value || value === Number.POSITIVE_INFINITY || value === Number.NEGATIVE_INFINITY) return REFUSED
+      if (!Number.isFinite(value)) return REFUSED
       return value === 0 && 1 / value < 0 ? CHANGED : EXACT
     case 'object':
       if (value === null) return EXACT
       if (depth > DEEPEST) return REFUSED
-      return Array.isArray(value) ? inspectArray(value, depth + 1) : inspectObject(value as Record<string, unknown>, depth + 1)
+      return Array.isArray(value)
+        ? inspectArray(value, depth + 1)
+        : inspectObject(value as Record<string, unknown>, depth + 1)
     default:
       return REFUSED
   }
@@ -60,17 +62,24 @@ function inspectObject(value: Record<string, unknown>, depth: number): number {
 /** An object literal's object, of this realm or of another. */
 function isPlain(value: object): boolean {
   const prototype = Object.getPrototypeOf(value)
-  return (prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null) && Object.getOwnPropertySymbols(value).length === 0
+  return (
+    (prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null) &&
+    Object.getOwnPropertySymbols(value).length === 0
+  )
 }
 
 /** The error for a value that was refused: walks it once more, slowly, and keeps the path. */
 function refusal(value: unknown): MillraceError {
   const found = offender(value, 'value', new Set())
-  return new MillraceError('NOT_JSON', `${found ?? 'value is not JSON'}. What is kept must be JSON: numbers, strings, booleans, null, arrays and plain objects`)
+  return new MillraceError(
+    'NOT_JSON',
+    `${found ?? 'value is not JSON'}. What is kept must be JSON: numbers, strings, booleans, null, arrays and plain objects`,
+  )
 }
 
 function offender(value: unknown, path: string, above: Set<unknown>): string | undefined {
-  if (typeof value !== 'object' || value === null) return inspect(value, 0) === REFUSED ? `${path} is ${named(value)}` : undefined
+  if (typeof value !== 'object' || value === null)
+    return inspect(value, 0) === REFUSED ? `${path} is ${named(value)}` : undefined
   if (above.has(value)) return `${path} is a cycle: it is inside itself`
   if (above.size > DEEPEST) return `${path} is more than ${DEEPEST} levels deep`
   if (!Array.isArray(value) && !isPlain(value)) return `${path} is ${named(value)}`
@@ -79,7 +88,11 @@ function offender(value: unknown, path: string, above: Set<unknown>): string | u
   for (const field of fields) {
     const held = (value as Record<string | number, unknown>)[field]
     if (held === undefined && !Array.isArray(value)) continue
-    const found = offender(held, typeof field === 'number' ? `${path}[${field}]` : /^[\w$]{1,40}$/.test(field) ? `${path}.${field}` : `${path}[…]`, above)
+    const found = offender(
+      held,
+      typeof field === 'number' ? `${path}[${field}]` : /^[\w$]{1,40}$/.test(field) ? `${path}.${field}` : `${path}[…]`,
+      above,
+    )
     if (found) return found
   }
   above.delete(value)

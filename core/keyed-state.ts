@@ -1,26 +1,64 @@
 import { createExpiringSet } from './expiring-set.ts'
-import type { Journal, StateClock, StateDeclaration, StateStructure } from './state.ts'
+import type {
+  ExpiringSet,
+  Journal,
+  StateClock,
+  StateDeclaration,
+  StateStructure,
+  Table,
+  Timer,
+  Timers,
+} from './state.ts'
 import { createTable } from './table.ts'
 import { createTimers } from './timers.ts'
 
-export type TaskState = StateStructure
-
-/** What a piece of state is made with. */
-export interface StateDependencies {
-  readonly clock: StateClock
-  readonly journal: Journal
-  /** The store's secret: fingerprints are keyed with it. */
-  readonly secret: Uint8Array
+export interface StateDeps {
+  clock: StateClock
+  /** The task's one journal. */
+  journal: Journal
+  /** The store's: fingerprints are keyed with it. */
+  secret: Uint8Array
+  /** Bytes of a table's encoded values that stay in memory, where there is a spill file. @default 256 MB */
+  memory?: number | undefined
+  /** Path of a local file for the rest of a table; one table, one file. @default none: all stays in memory */
+  spill?: string | undefined
 }
 
-/** The piece of state that a declaration asks for. */
-export function createState(declaration: StateDeclaration, { clock, journal, secret }: StateDependencies): TaskState {
+/** What a task does with any piece of state. */
+export interface TaskState extends StateStructure {
+  /** Bytes that what is alive would take in one blob, about: tells `planCompaction` what could be gained. */
+  readonly live: number
+  /** Frees what is held outside memory. */
+  close(): void
+}
+
+/** An operator's timers, with what the task needs to fire them. */
+export interface TaskTimers extends Timers, TaskState {
+  readonly size: number
+  /** The timer that falls due first. */
+  peek(): Timer | undefined
+  /** Removes the timer that falls due first, and gives it. There must be one. */
+  take(): Timer
+}
+
+export function createState(
+  declaration: StateDeclaration & { kind: 'expiring-set' },
+  deps: StateDeps,
+): ExpiringSet & TaskState
+export function createState(declaration: StateDeclaration & { kind: 'table' }, deps: StateDeps): Table<any> & TaskState
+export function createState(declaration: StateDeclaration & { kind: 'timers' }, deps: StateDeps): TaskTimers
+export function createState(declaration: StateDeclaration, deps: StateDeps): TaskState
+/** Makes the piece of state that an operator declares. */
+export function createState(
+  declaration: StateDeclaration,
+  { clock, journal, secret, memory, spill }: StateDeps,
+): TaskState {
   switch (declaration.kind) {
     case 'expiring-set':
       return createExpiringSet({ within: declaration.within, clock, journal, secret })
     case 'table':
-      return createTable({ ttl: declaration.ttl, clock, journal, secret, ...(declaration.revive ? { revive: declaration.revive } : {}) })
+      return createTable({ ttl: declaration.ttl, revive: declaration.revive, clock, journal, secret, memory, spill })
     case 'timers':
-      return createTimers({ journal })
+      return createTimers({ journal, secret })
   }
 }

@@ -1,6 +1,16 @@
 import { damaged, HEADER_BYTES, readHeader, requireFormat, viewOf, writeHeader } from './blob.ts'
 import { type Chunk, createChunks } from './chunks.ts'
-import { DELETED, ENTRY_HEAD_BYTES, entryBytes, FRESH, readText, SUPERSEDED, sameKey, sameText, textBytes } from './entry.ts'
+import {
+  DELETED,
+  ENTRY_HEAD_BYTES,
+  entryBytes,
+  FRESH,
+  readText,
+  SUPERSEDED,
+  sameKey,
+  sameText,
+  textBytes,
+} from './entry.ts'
 import { MillraceError } from './errors.ts'
 import { fingerprinter } from './fingerprint.ts'
 import { jsonText } from './json-text.ts'
@@ -52,7 +62,15 @@ interface Hot {
  * A write appends; what it replaced, and what is dead at a committed watermark, is collected in bounded pieces at
  * commits. Between `delta` and `committed` nothing may be written.
  */
-export function createTable<V>({ ttl, clock, journal, secret, revive, memory = 256 * 1024 * 1024, spill }: TableOptions) {
+export function createTable<V>({
+  ttl,
+  clock,
+  journal,
+  secret,
+  revive,
+  memory = 256 * 1024 * 1024,
+  spill,
+}: TableOptions) {
   const fingerprint = fingerprinter(secret)
   const chunks = createChunks({ memory, spill })
   const shards = createShards(WIDTH, ({ words }, at) => words[at + 2] === 0)
@@ -96,7 +114,10 @@ export function createTable<V>({ ttl, clock, journal, secret, revive, memory = 2
         if (hot !== undefined && hot.chunk === words[at + 2] && hot.offset === words[at + 3]) return found(at)
         const { bytes, view, at: entry } = chunks.read(chunks.byId[words[at + 2]!]!, words[at + 3]!)
         if (view.getInt32(entry, true) !== f0 || view.getInt32(entry + 4, true) !== f1) {
-          throw new MillraceError('STATE_DAMAGED', `the spill file ${spill} was changed by another program. It is a cache and nothing in it is lost: start again`)
+          throw new MillraceError(
+            'STATE_DAMAGED',
+            `the spill file ${spill} was changed by another program. It is a cache and nothing in it is lost: start again`,
+          )
         }
         if (sameText(bytes, entry + ENTRY_HEAD_BYTES, view.getInt32(entry + 16, true) & ~DELETED, key)) return found(at)
       }
@@ -345,7 +366,8 @@ export function createTable<V>({ ttl, clock, journal, secret, revive, memory = 2
       find(key, hot)
       const chunk = write(key, text, time, 0)
       if (!exact || revive !== undefined) forget(key)
-      else if (hot === undefined) remember(key, { value, time, f0, f1, chunk: chunk.id, offset: chunks.offset }, 128 + 4 * text.length)
+      else if (hot === undefined)
+        remember(key, { value, time, f0, f1, chunk: chunk.id, offset: chunks.offset }, 128 + 4 * text.length)
       else {
         hot.value = value
         hot.time = time
@@ -372,7 +394,8 @@ export function createTable<V>({ ttl, clock, journal, secret, revive, memory = 2
     *entries(): Generator<[key: string, value: V]> {
       const places: [number, number][] = []
       for (const { words } of shards.all()) {
-        for (let at = 0; at < words.length; at += WIDTH) if (words[at] !== 0 && words[at + 2] !== 0) places.push([words[at + 2]!, words[at + 3]!])
+        for (let at = 0; at < words.length; at += WIDTH)
+          if (words[at] !== 0 && words[at + 2] !== 0) places.push([words[at + 2]!, words[at + 3]!])
       }
       for (const [id, offset] of places) {
         const chunk = chunks.byId[id]
@@ -466,7 +489,8 @@ export function createTable<V>({ ttl, clock, journal, secret, revive, memory = 2
       for (const { format, bytes } of blobs) {
         requireFormat(format, TABLE_FORMAT)
         const { count } = readHeader(format, bytes)
-        if (count * ENTRY_HEAD_BYTES > bytes.byteLength) throw damaged(format, `it has ${bytes.byteLength} bytes for ${count} entries`)
+        if (count * ENTRY_HEAD_BYTES > bytes.byteLength)
+          throw damaged(format, `it has ${bytes.byteLength} bytes for ${count} entries`)
         total += count
       }
       if (total === 0) return
@@ -490,10 +514,11 @@ export function createTable<V>({ ttl, clock, journal, secret, revive, memory = 2
     /** Bytes that the values would take in one blob, about. */
     get live(): number {
       let sum = 0
-      for (const chunk of chunks.byId) if (chunk !== undefined && chunk.count > 0) sum += (chunk.length * chunk.live) / chunk.count
+      for (const chunk of chunks.byId)
+        if (chunk !== undefined && chunk.count > 0) sum += (chunk.length * chunk.live) / chunk.count
       return Math.round(sum)
     },
-  } satisfies Table<V> & StateStructure & { close(): void; readonly live: number }
+  } satisfies Table<V> & StateStructure & { readonly live: number; close(): void }
   return table
 }
 
