@@ -3,8 +3,8 @@ import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
 import { MillraceError } from '../core/errors.ts'
 import type { StoredBatch, StoredBlob, StoredDeadLetter } from '../core/store.ts'
+import { checkFormat } from './examine.ts'
 import { damaged, type Progress, stateError, stateReader, storedBatch, type TaskRow } from './format.ts'
-import { checkFormat } from './inspection.ts'
 import { readWitness } from './witness.ts'
 
 /** A task as it stands in the state file. */

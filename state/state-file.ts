@@ -2,6 +2,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { crc32 } from 'node:zlib'
 import { MillraceError } from '../core/errors.ts'
 import type { CommitResult, LaneChange, StagedBatch } from '../core/store.ts'
+import { examine } from './examine.ts'
 import {
   type BatchRow,
   type BlobRow,
@@ -26,7 +27,6 @@ import {
   tally,
   taskText,
 } from './format.ts'
-import { examine } from './inspection.ts'
 import type { OpenedListing, PiecePosted, PostedChange } from './messages.ts'
 import { refusal } from './refusal.ts'
 import { openWitness } from './witness.ts'
