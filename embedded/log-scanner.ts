@@ -51,7 +51,7 @@ export class BatchScanner {
    * has dropped what comes next
    */
   async next(): Promise<Batch | undefined> {
-    for (;;) {
+    for (let suspect = false; ; ) {
       const size = await this.#available()
       const batch = size > 0 ? batchAt(this.#buffer, this.#cursor) : undefined
       if (batch !== undefined) {
@@ -64,14 +64,19 @@ export class BatchScanner {
       }
       const rest = (await this.#size()) - this.#at
       const segments = await listSegments(this.#folder)
-      if (segments.some((base) => base > this.#segment)) {
-        // What we have seen of this segment may be older than the list: look again before leaving it.
-        if ((await this.#size()) - this.#at !== rest) continue
-        if (rest > 0) throw this.#damaged()
-        await this.#follow(segments)
+      const isLast = !segments.some((base) => base > this.#segment)
+      // A whole batch stands behind: what was seen here may have been on its way then, but now it must be whole.
+      if (rest > 0 && (!isLast || (await this.#batchFollows(rest)))) {
+        if (suspect) throw this.#damaged()
+        suspect = true
+        this.#forget()
         continue
       }
-      if (rest > 0 && (await this.#batchFollows(rest))) throw this.#damaged()
+      if (!isLast) {
+        // What was seen of this segment may be older than the list: look again before leaving it.
+        if ((await this.#size()) === this.#at + rest) await this.#follow(segments)
+        continue
+      }
       this.#torn = rest > 0
       this.#forget()
       return undefined
@@ -119,6 +124,7 @@ export class BatchScanner {
     if (this.#filled - this.#cursor >= bytes) return true
     if (bytes > CHUNK && this.#at + bytes > (await this.#size())) return false
     const handle = await this.#open()
+    if (handle === undefined) return false
     if (this.#buffer.length - this.#cursor < bytes || this.#buffer.length - this.#filled < CHUNK / 8) {
       const buffer = Buffer.allocUnsafeSlow(Math.max(CHUNK, bytes))
       this.#filled = this.#buffer.copy(buffer, 0, this.#cursor, this.#filled)
@@ -136,16 +142,21 @@ export class BatchScanner {
 
   async #batchFollows(rest: number): Promise<boolean> {
     const buffer = Buffer.allocUnsafeSlow(rest)
-    const { bytesRead } = await (await this.#open()).read(buffer, 0, rest, this.#at)
-    return findBatch(buffer, 1, bytesRead) !== -1
+    const read = await (await this.#open())?.read(buffer, 0, rest, this.#at)
+    return read !== undefined && findBatch(buffer, 1, read.bytesRead) !== -1
   }
 
-  async #open(): Promise<FileHandle> {
-    return (this.#handle ??= await open(segmentPath(this.#folder, this.#segment), 'r'))
+  /** Undefined when there is no such segment: not yet, or no longer. */
+  async #open(): Promise<FileHandle | undefined> {
+    this.#handle ??= await open(segmentPath(this.#folder, this.#segment), 'r').catch((error) => {
+      if (error.code === 'ENOENT') return undefined
+      throw error
+    })
+    return this.#handle
   }
 
   async #size(): Promise<number> {
-    return (await (await this.#open()).stat()).size
+    return (await (await this.#open())?.stat())?.size ?? 0
   }
 
   /** Bytes past the place may be cut off and written anew: they are read again. */
