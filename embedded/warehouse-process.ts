@@ -14,10 +14,10 @@ import { EXIT_HELD, openEngine } from './warehouse-engine.ts'
 import { clickHouseHttp } from './warehouse-http.ts'
 
 /** After a start without a lease, and after a lease was lost rather than given back, milliseconds. */
-const LINGER_AT_START = 15_000
+const LINGER_AT_START = 5_000
 const LINGER = 1_000
 /** How long the end waits for requests that are under way, milliseconds. */
-const PATIENCE = 10_000
+const PATIENCE = 5_000
 const WATCH = 1_000
 
 const [dataDir, socketPath] = process.argv.slice(2)

@@ -44,6 +44,8 @@ interface Lease {
 /** The engine's library has 540 MB: a start from a cold disk takes its time, milliseconds. */
 const START_WITHIN = 60_000
 const END_WITHIN = 15_000
+/** One that dies by a signal so often at its start is not started again. */
+const MOST_STARTS = 10
 /** Longer paths do not fit into a socket's address. */
 const LONGEST_SOCKET_PATH = 100
 const LARGEST_LOG = 1_048_576
@@ -67,63 +69,106 @@ export async function openWarehouse({ dataDir, runtime, logger }: WarehouseOptio
   }
   mkdirSync(dataDir, { recursive: true })
   const folder = realpathSync(dataDir)
-  const socketPath = socketOf(folder)
-  let lease: Lease | undefined
-  let taking: Promise<void> | undefined
+  let holding = held.get(folder)
+  if (!holding) held.set(folder, (holding = new Holding(folder, runtime, logger)))
+  const { socketPath } = holding
+  const hold = holding
   let closed = false
-
-  async function take(): Promise<void> {
-    const taken = await lay(folder, socketPath, runtime)
-    if (closed) {
-      taken.request.end()
-      return
-    }
-    lease = taken
-    void taken.over.then(() => {
-      lease = undefined
-      if (closed) return
-      logger.warn({ dataDir }, 'the embedded warehouse ended without being asked to; it is started again')
-      ready().catch((error: unknown) => logger.error({ dataDir }, messageOf(error)))
-    })
+  const close = async () => {
+    if (closed) return
+    closed = true
+    await hold.leave()
   }
-
-  function ready(): Promise<void> {
-    if (lease) return Promise.resolve()
-    taking ??= take().finally(() => {
-      taking = undefined
-    })
-    return taking
+  hold.holders += 1
+  try {
+    await hold.ready()
+  } catch (error) {
+    await close()
+    throw error
   }
-
-  await ready()
   return {
     url: 'http://localhost',
     socketPath,
     get pid() {
-      return lease?.pid
+      return hold.pid
     },
-    ready,
-    async close() {
-      if (closed) return
-      closed = true
-      await taking?.catch(() => undefined)
-      if (!lease) return
-      const { request, over } = lease
-      const waited = new AbortController()
-      request.end()
-      await Promise.race([over, runtime.sleep(END_WITHIN, waited.signal)])
-      waited.abort()
-      request.destroy()
-    },
+    ready: () => hold.ready(),
+    close,
   }
 }
 
-/** Takes a lease, starting the warehouse where none answers. */
-async function lay(folder: string, socketPath: string, runtime: Runtime): Promise<Lease> {
+/** What this process holds, by folder: one lease each, however many use it, so that a death starts one successor. */
+const held = new Map<string, Holding>()
+
+class Holding {
+  readonly socketPath: string
+  holders = 0
+  readonly #folder: string
+  readonly #runtime: Runtime
+  readonly #logger: Logger
+  #lease: Lease | undefined
+  #taking: Promise<void> | undefined
+
+  constructor(folder: string, runtime: Runtime, logger: Logger) {
+    this.socketPath = socketOf(folder)
+    this.#folder = folder
+    this.#runtime = runtime
+    this.#logger = logger
+  }
+
+  get pid(): number | undefined {
+    return this.#lease?.pid
+  }
+
+  ready(): Promise<void> {
+    if (this.#lease) return Promise.resolve()
+    this.#taking ??= this.#take().finally(() => {
+      this.#taking = undefined
+    })
+    return this.#taking
+  }
+
+  async leave(): Promise<void> {
+    this.holders -= 1
+    if (this.holders > 0) return
+    held.delete(this.#folder)
+    await this.#taking?.catch(() => undefined)
+    if (!this.#lease) return
+    const { request, over } = this.#lease
+    const waited = new AbortController()
+    request.end()
+    await Promise.race([over, this.#runtime.sleep(END_WITHIN, waited.signal)])
+    waited.abort()
+    request.destroy()
+  }
+
+  async #take(): Promise<void> {
+    const taken = await lay(this.#folder, this.socketPath, this.#runtime, () => this.holders === 0)
+    if (!taken) return
+    this.#lease = taken
+    void taken.over.then(() => {
+      this.#lease = undefined
+      if (this.holders === 0) return
+      const fields = { dataDir: this.#folder }
+      this.#logger.warn(fields, 'the embedded warehouse ended without being asked to; it is started again')
+      this.ready().catch((error: unknown) => this.#logger.error(fields, messageOf(error)))
+    })
+  }
+}
+
+/** Takes a lease, starting the warehouse where none answers; gives up when nobody wants it any longer. */
+async function lay(
+  folder: string,
+  socketPath: string,
+  runtime: Runtime,
+  unwanted: () => boolean,
+): Promise<Lease | undefined> {
   const started = runtime.elapsed()
   let child: ChildProcess | undefined
   let failed: string | undefined
-  for (let pause = 10; ; pause = Math.min(pause * 1.5, 100)) {
+  let starts = 0
+  let again = started
+  for (let pause = 10; !unwanted(); pause = Math.min(pause * 1.5, 100)) {
     const lease = await ask(socketPath)
     if (lease) return lease
     if (failed !== undefined) throw new MillraceError('SINK_FAILED', failed)
@@ -133,20 +178,23 @@ async function lay(folder: string, socketPath: string, runtime: Runtime): Promis
         `the embedded warehouse of ${folder} does not answer after ${START_WITHIN / 1_000} s; see ${join(folder, 'warehouse.log')}`,
         { retriable: true },
       )
-    if (!child) {
+    if (!child && runtime.elapsed() >= again) {
       const run = start(folder, socketPath)
       child = run
+      // Another may hold the folder while it starts or ends: to start one after the other would only slow it down.
+      again = runtime.elapsed() + Math.min(50 * 2 ** starts++, 1_000)
       run.once('error', (error) => {
         failed = `the embedded warehouse cannot be started: ${error.message}`
       })
       run.once('exit', (code, signal) => {
         child = undefined
-        if (code !== EXIT_HELD && code !== 0 && signal === null)
+        if (code !== EXIT_HELD && code !== 0 && (signal === null || starts > MOST_STARTS))
           failed = `the embedded warehouse of ${folder} ended at its start: ${lastWords(folder)}`
       })
     }
     await runtime.sleep(pause)
   }
+  return undefined
 }
 
 /** It outlives its starter, is no part of its terminal's group, and writes to a log of its own. */

@@ -1,10 +1,11 @@
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { promisify } from 'node:util'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { silentLogger } from '../../core/logger.ts'
@@ -75,6 +76,13 @@ const alive = (pid: number) => {
 async function until(what: () => boolean | Promise<boolean>, within = 15_000): Promise<void> {
   for (const end = Date.now() + within; Date.now() < end; await systemRuntime.sleep(20)) if (await what()) return
   throw new Error(`it did not come to be within ${within} ms`)
+}
+
+/** The ids of the warehouse processes of this data directory. */
+async function running(): Promise<number[]> {
+  const { stdout } = await promisify(execFile)('ps', ['-eo', 'pid,args'])
+  const lines = stdout.split('\n').filter((line) => line.includes('warehouse-process') && line.includes(dataDir))
+  return lines.map((line) => Number.parseInt(line, 10))
 }
 
 /** Another process that opens the warehouse, says its process's id, and holds it until it is killed or told to end. */
@@ -246,6 +254,39 @@ test('a holder that is killed holds it no longer', async () => {
   await until(() => !alive(pid), 5_000)
 }, 60_000)
 
+test('a process that is killed leaves none behind, whatever it was doing', async () => {
+  const busy = holder()
+  const pid = await busy.pid
+  const query = 'SELECT count() FROM numbers(100000000000) WHERE cityHash64(number) % 7 = 3'
+  const asked = request({ socketPath: join(dataDir, 'warehouse.sock'), path: '/', method: 'POST', agent: false })
+  asked.on('error', () => undefined).end(query)
+  await systemRuntime.sleep(300)
+  busy.kill()
+  asked.destroy()
+  await until(() => !alive(pid), 14_000)
+
+  // Before it could say that it wants one, too: the lock is free again when the process is gone.
+  for (const wait of [150, 300, 450]) {
+    const young = holder()
+    young.pid.catch(() => undefined)
+    await systemRuntime.sleep(wait)
+    young.kill()
+  }
+  await until(async () => (await running()).length === 0, 10_000)
+}, 60_000)
+
+test('many that use one start one successor when it is killed', async () => {
+  const all = await Promise.all(Array.from({ length: 20 }, () => warehouse()))
+  const before = all[0]!.pid!
+  process.kill(before, 'SIGKILL')
+  const seen = new Set<number>()
+  await until(async () => {
+    for (const pid of await running()) if (pid !== before) seen.add(pid)
+    return all.every(({ pid }) => pid !== undefined && pid !== before)
+  })
+  expect(seen.size).toBe(1)
+})
+
 test('it is started again when it was killed, with all that it had', async () => {
   const it = await warehouse()
   await post(it, 'CREATE TABLE t (a String) ENGINE = MergeTree ORDER BY tuple()')
@@ -259,9 +300,10 @@ test('it is started again when it was killed, with all that it had', async () =>
 test('a socket that was removed is made again', async () => {
   const it = await warehouse()
   await rm(it.socketPath)
-  const other = await warehouse()
-  expect(other.pid).toBe(it.pid)
-  expect((await post(other, 'SELECT 1')).text).toBe('1\n')
+  const other = holder()
+  expect(await other.pid).toBe(it.pid)
+  expect((await post(it, 'SELECT 1')).text).toBe('1\n')
+  expect(await other.end()).toBe(0)
 })
 
 test('a data directory with a long path has its socket elsewhere, in a folder of its own', async () => {
