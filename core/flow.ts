@@ -1,7 +1,8 @@
-import { Observable, Subject, Subscriber } from 'rxjs'
+import { Observable, Subscriber } from 'rxjs'
 import { deadline, type Runtime } from './runtime.ts'
 import { ElementMeta } from './element.ts'
 import { MillraceError, messageOf } from './errors.ts'
+import { Fan } from './fan.ts'
 import type { AsyncMeta, AsyncWork, OperatorContext, OperatorHandlers } from './operator.ts'
 import type { Plan, PlanNode } from './plan.ts'
 import type { Timer } from './state.ts'
@@ -39,7 +40,7 @@ interface Owner {
 }
 
 interface Entry {
-  readonly entrance: Subject<unknown>
+  readonly entrance: Fan
   readonly level: number
   value: unknown
   state: 'ready' | 'waiting'
@@ -82,9 +83,9 @@ export class Flow {
   readonly synchronous: boolean
   private readonly plan: Plan
   private readonly host: FlowHost
-  private readonly operators = new Map<number, { handlers: OperatorHandlers<unknown>; output: { to: Subscriber<unknown> | undefined }; sides: Map<string, Subject<unknown>> }>()
-  private heads: Subject<unknown>[] = []
-  private entrances: { level: number; subject: Subject<unknown> }[] = []
+  private readonly operators = new Map<number, { handlers: OperatorHandlers<unknown>; output: { to: Subscriber<unknown> | undefined }; sides: Map<string, Fan> }>()
+  private heads: Fan[] = []
+  private entrances: { level: number; fan: Fan }[] = []
   private ends: Subscriber<unknown>[] = []
   private phase: 'idle' | 'pushing' | 'between' | 'completing' = 'idle'
   /** The operator that is at work, for messages. */
@@ -196,7 +197,7 @@ export class Flow {
   finish(failures: readonly Failure[] = []): void {
     this.phase = 'completing'
     for (const head of this.heads) head.complete()
-    for (const { subject } of this.entrances) subject.complete()
+    for (const { fan } of this.entrances) fan.complete()
     this.phase = 'idle'
     if (this.broken) throw this.broken
     if (failures.length === 0 && this.ends.some((end) => !end.closed)) {
@@ -287,7 +288,7 @@ export class Flow {
     const { definition } = node.node
     const segment = this.segments[node.level]!
     const output: { to: Subscriber<unknown> | undefined } = { to: undefined }
-    const sides = new Map<string, Subject<unknown>>()
+    const sides = new Map<string, Fan>()
     const flow = this
     if (definition.work) {
       this.operators.set(node.id, { handlers: { next: (value) => this.ask(node, definition.work!, value) }, output, sides })
@@ -364,11 +365,11 @@ export class Flow {
 
   readonly asyncFailures: Failure[] = []
 
-  private entranceOf(node: PlanNode): Subject<unknown> {
+  private entranceOf(node: PlanNode): Fan {
     return this.outputs.get(node.id)!
   }
 
-  private outputs = new Map<number, Subject<unknown>>()
+  private outputs = new Map<number, Fan>()
 
   private connect(): void {
     this.outputs = new Map()
@@ -386,31 +387,31 @@ export class Flow {
       const node = plan.nodes[id]!
       const stream = streams.get(id)!
       if (node.outLevel === level) return stream
-      const subject = new Subject<unknown>()
-      this.entrances.push({ level, subject })
+      const fan = new Fan()
+      this.entrances.push({ level, fan })
       const from = this.segments[node.outLevel]!
       connections.push(() => {
-        const crossing = new Crossing((value) => from.slot!.entries.push({ entrance: subject, level, value, state: 'ready' }))
+        const crossing = new Crossing((value) => from.slot!.entries.push({ entrance: fan, level, value, state: 'ready' }))
         this.ends.push(crossing)
         stream.subscribe(crossing)
       })
-      return subject
+      return fan.stream
     }
 
     for (const node of plan.nodes) {
       let stream: Observable<unknown>
       const source = node.node
       if (source.kind === 'source') {
-        const head = new Subject<unknown>()
+        const head = new Fan()
         this.heads.push(head)
-        streams.set(node.id, head)
+        streams.set(node.id, head.stream)
         continue
       }
       if (source.kind === 'side') {
-        const subject = new Subject<unknown>()
-        this.operators.get(node.inputs[0]!)!.sides.set(source.name, subject)
-        this.entrances.push({ level: node.level, subject })
-        streams.set(node.id, subject)
+        const fan = new Fan()
+        this.operators.get(node.inputs[0]!)!.sides.set(source.name, fan)
+        this.entrances.push({ level: node.level, fan })
+        streams.set(node.id, fan.stream)
         continue
       }
       const inputs = node.inputs.map((id) => at(id, node.level))
@@ -419,9 +420,9 @@ export class Flow {
       else {
         const made = this.operators.get(node.id)!
         if (source.definition.work) {
-          const entrance = new Subject<unknown>()
+          const entrance = new Fan()
           this.outputs.set(node.id, entrance)
-          this.entrances.push({ level: node.outLevel, subject: entrance })
+          this.entrances.push({ level: node.outLevel, fan: entrance })
           const asking = new Crossing((value) => {
             this.at = node.name
             made.handlers.next(value, this.segments[node.level]!.meta)
@@ -429,16 +430,16 @@ export class Flow {
           this.ends.push(asking)
           const [input] = inputs
           connections.push(() => input!.subscribe(asking))
-          streams.set(node.id, entrance)
+          streams.set(node.id, entrance.stream)
           continue
         }
         stream = this.bound(node, made, inputs)
       }
       if ((consumers.get(node.id) ?? 0) > 1) {
-        const shared = new Subject<unknown>()
+        const shared = new Fan()
         const input = stream
-        connections.push(() => input.subscribe(shared))
-        stream = shared
+        connections.push(() => shared.listen(input))
+        stream = shared.stream
       }
       streams.set(node.id, stream)
     }

@@ -75,7 +75,7 @@ export interface TaskOptions {
 }
 
 /** Bounds of one epoch: records, staged bytes, and the milliseconds that its flow should take. */
-const EPOCH = { first: 500, most: 50_000, bytes: 8 * 1024 * 1024, target: 15 }
+const EPOCH = { first: 500, most: 50_000, bytes: 8 * 1024 * 1024, target: 50 }
 /** Records that a partition's poison is counted over, and how many of them are no flood yet. */
 const POISON = { window: 1_000, atLeast: 20 }
 /** Deaths in a row before the first commit, after which the first record itself is taken for the killer. */
@@ -256,7 +256,9 @@ export class Task {
     this.stop()
     this.killed.abort()
     await Promise.allSettled(this.readers.map((reader) => reader.close()))
-    await Promise.race([Promise.allSettled(this.loops), this.options.runtime.sleep(5_000)])
+    const limit = new AbortController()
+    await Promise.race([Promise.allSettled(this.loops), this.options.runtime.sleep(5_000, limit.signal)])
+    limit.abort()
     await this.flush()
   }
 

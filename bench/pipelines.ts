@@ -1,0 +1,34 @@
+import { type Pipeline, pipeline } from 'millrace'
+import { absence, dedup, scan } from 'millrace/operators'
+import { clickhouse } from 'millrace/sinks'
+import { fromFile } from 'millrace/sources'
+import { ShopEvent } from '../pipelines/schemas/shop-event.ts'
+
+/** The main job from a file to the warehouse: parse, schema, dedup, carts, exactly once. */
+export function cartsToWarehouse(path: string): Pipeline {
+  const events = fromFile({
+    name: 'shop.events',
+    path,
+    schema: ShopEvent,
+    key: (e) => e.visitorId,
+    time: (e) => e.occurredAt,
+    lateness: '1m',
+  }).pipe(dedup({ by: (e) => e.eventId, within: '24h' }))
+  const carts = events.pipe(
+    scan({
+      name: 'cart',
+      seed: { items: [] as string[], type: '' },
+      step: (cart, e) => {
+        if (e.type === 'addtocart') return { items: [...cart.items.filter((item) => item !== e.itemId), e.itemId].slice(-20), type: e.type }
+        if (e.type === 'transaction') return { items: [], type: e.type }
+        return { ...cart, type: e.type }
+      },
+      ttl: '7d',
+    }),
+    absence({ after: (c) => c.type === 'addtocart', unless: (c) => c.type === 'transaction', within: '30m' }),
+  )
+  return pipeline('bench', {
+    events: events.to(clickhouse({ table: 'events', orderBy: ['occurredAt', 'visitorId'] })),
+    carts: carts.to(clickhouse({ table: 'carts', columns: { key: 'String', at: "DateTime64(3, 'UTC')" } })),
+  })
+}
