@@ -118,7 +118,7 @@ test.each([
 })
 
 test('nothing but tests and benchmarks imports test', () => {
-  const others = projectFiles('.ts').filter((path) => !/^(test|bench)\//.test(path))
+  const others = projectFiles('.ts').filter((path) => !/^(test|bench)\/|^vitest\.config/.test(path))
   const wrong = others.filter((path) => importsOf(path, textOf(path)).some(({ file }) => file?.startsWith('test/')))
   expect(wrong).toEqual([])
 })
