@@ -13,7 +13,7 @@ let read = 0
 let rows = 0
 let written = 0
 for (let size = readSync(file, chunk); size > 0; size = readSync(file, chunk)) {
-  const text = rest + chunk.latin1Slice(0, size)
+  const text = rest + chunk.toString('latin1', 0, size)
   let from = 0
   for (let end = text.indexOf('\n', from); end >= 0; end = text.indexOf('\n', from)) {
     const line = text.slice(from, end)

@@ -1,5 +1,5 @@
 import { type Pipeline, pipeline } from 'millrace'
-import { absence, dedup, scan } from 'millrace/operators'
+import { absence, dedup, map, scan } from 'millrace/operators'
 import { clickhouse } from 'millrace/sinks'
 import { fromFile } from 'millrace/sources'
 import { ShopEvent } from '../pipelines/schemas/shop-event.ts'
@@ -26,9 +26,10 @@ export function cartsToWarehouse(path: string): Pipeline {
       ttl: '7d',
     }),
     absence({ after: (c) => c.type === 'addtocart', unless: (c) => c.type === 'transaction', within: '30m' }),
+    map(({ key, value, at }) => ({ visitorId: key, items: value.items, abandonedAt: at })),
   )
   return pipeline('bench', {
     events: events.to(clickhouse({ table: 'events', orderBy: ['occurredAt', 'visitorId'] })),
-    carts: carts.to(clickhouse({ table: 'carts', columns: { key: 'String', at: "DateTime64(3, 'UTC')" } })),
+    carts: carts.to(clickhouse({ table: 'carts', columns: { visitorId: 'String', items: 'Array(String)', abandonedAt: 'DateTime64(3)' } })),
   })
 }

@@ -24,7 +24,7 @@ const NEVER = Number.NEGATIVE_INFINITY
  * keyed fingerprint and the time of each, outside the JavaScript heap, 28 to 57 bytes a key, and costs the same at ten
  * thousand and at ten million keys.
  *
- * Between `delta` and `committed` nothing may be added. What is dead at a committed watermark is swept little by little,
+ * Between `delta` and `sealed` nothing may be added. What is dead at a committed watermark is swept little by little,
  * when shards grow and at commits; a watermark that is taken back with an epoch that failed brings its keys back.
  */
 export function createExpiringSet({ within, clock, journal, secret }: ExpiringSetOptions) {
@@ -137,7 +137,7 @@ export function createExpiringSet({ within, clock, journal, secret }: ExpiringSe
       return bytes
     },
 
-    committed(): void {
+    sealed(): void {
       logged = 0
       if (Number.isFinite(clock.watermark) && clock.watermark > settled) settled = clock.watermark
       const shard = shards.directory[swept++ % shards.directory.length]!

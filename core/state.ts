@@ -70,10 +70,10 @@ export interface Journalled {
 /** What the task does with a piece of state, beside what the operator does with it. */
 export interface StateStructure extends Journalled {
   readonly format: string
-  /** What has changed since the last `committed`, as bytes; undefined if nothing. Changes nothing itself. */
+  /** What has changed since the last `sealed`, as bytes; undefined if nothing. Changes nothing itself. */
   delta(): Uint8Array | undefined
-  /** The change is durable, as the blob of this id (none when the delta was empty): the journal may forget. */
-  committed(blob: number | undefined): void
+  /** The delta is on its way to the store: what was noted in the journal is never undone. */
+  sealed(): void
   /** Takes in the stored blobs, oldest first. Called once, before anything else. */
   load(blobs: readonly { readonly id: number; readonly format: string; readonly bytes: Uint8Array }[]): void
   /** Bytes held in memory, about. */

@@ -60,7 +60,7 @@ interface Hot {
  * function that changed a value it was given cannot corrupt what is stored.
  *
  * A write appends; what it replaced, and what is dead at a committed watermark, is collected in bounded pieces at
- * commits. Between `delta` and `committed` nothing may be written.
+ * commits. Between `delta` and `sealed` nothing may be written.
  */
 export function createTable<V>({
   ttl,
@@ -465,7 +465,7 @@ export function createTable<V>({
       return delta
     },
 
-    committed(): void {
+    sealed(): void {
       if (keys.length === 0 && clock.watermark === settled) return
       let appended = 0
       for (const chunk of chunks.written) appended += chunk.length - chunk.since

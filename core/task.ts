@@ -126,12 +126,15 @@ export class Task {
   private letters: DeadLetter[] = []
   private version = 0
   private limit = EPOCH.first
-  private everCommitted = false
+  /** An epoch of this life has been handed to the store. */
+  private begun = false
   private pending: LaneChange[] = []
   private pendingLetters: DeadLetter[] = []
-  private committing = false
+  private committing: Promise<void> | undefined
   private wake: (() => void) | undefined
-  private poison: boolean[] = []
+  /** Of the last records, whether they were poison; `judged` is where the next one goes. */
+  private readonly recent = new Uint8Array(POISON.window)
+  private judged = 0
   private poisoned = 0
   private previous: Totals = { read: 0, deadLetters: 0, duplicates: 0, late: 0 }
   private loops: Promise<unknown>[] = []
@@ -218,6 +221,8 @@ export class Task {
       while (!this.stopping.signal.aborted) {
         if (this.laneFull()) {
           this.paused = true
+          await this.settled()
+          await this.flush()
           await this.pause(1_000)
           continue
         }
@@ -225,13 +230,16 @@ export class Task {
         if (this.clocks.every((clock) => clock.sealed)) break
         const wait = this.idle()
         if (wait > 0) {
-          await this.pause(wait)
+          await this.settled()
+          await this.flush()
+          if (this.idle() > 0) await this.pause(wait)
           continue
         }
         await this.runEpoch()
       }
       this.ended = this.clocks.every((clock) => clock.sealed)
-      if (!this.everCommitted && !this.killed.signal.aborted) await this.commitEpoch()
+      if (!this.begun && !this.killed.signal.aborted) await this.commitEpoch()
+      await this.settled()
     } catch (error) {
       this.fail(error)
     }
@@ -485,13 +493,13 @@ export class Task {
     return chosen
   }
 
-  private readonly peeked = new Map<number, { record: RawRecord; decoded: { value: unknown; key: string; time: number } | Error }>()
+  private readonly peeked: { record: RawRecord; decoded: Element | Error }[] = []
 
   private peekTime(source: number, record: RawRecord): number {
-    let known = this.peeked.get(source)
+    let known = this.peeked[source]
     if (known?.record !== record) {
-      known = { record, decoded: this.decode(source, record) }
-      this.peeked.set(source, known)
+      known = { record, decoded: this.decode(source, record, this.intakes[source]!.stamp) }
+      this.peeked[source] = known
     }
     return known.decoded instanceof Error ? Number.NEGATIVE_INFINITY : known.decoded.time
   }
@@ -501,26 +509,26 @@ export class Task {
     const intake = this.intakes[source]!
     const record = intake.peek()!
     const { stamp } = intake
-    const known = this.peeked.get(source)
-    const decoded = known?.record === record ? known.decoded : this.decode(source, record)
+    const known = this.peeked[source]
+    const decoded = known?.record === record ? known.decoded : this.decode(source, record, stamp)
     if (decoded instanceof Error) {
       this.deadLetter(source, record, 'decode', decoded instanceof MillraceError ? decoded.code : 'UNDECODABLE', messageOf(decoded), stamp, undefined)
       return undefined
     }
-    if (this.opened.deaths > DEATHS && !this.everCommitted) {
+    if (this.opened.deaths > DEATHS && !this.begun) {
       this.deadLetter(source, record, 'task', 'INTERNAL', `the process died ${this.opened.deaths - 1} times while it worked on this record`, stamp, decoded)
       return undefined
     }
-    return { source, record, stamp, key: decoded.key, time: decoded.time, value: decoded.value }
+    return decoded
   }
 
-  private decode(source: number, record: RawRecord): { value: unknown; key: string; time: number } | Error {
+  private decode(source: number, record: RawRecord, stamp: number): Element | Error {
     const from = this.options.sources[source]!
     try {
       const value = from.validate(from.open.decode(record))
       const time = from.time(value)
       if (!Number.isFinite(time)) return new MillraceError('UNDECODABLE', `${from.name}: time must give epoch milliseconds, got ${time}`)
-      return { value, key: String(from.key(value)), time }
+      return { source, record, stamp, key: String(from.key(value)), time, value }
     } catch (error) {
       return error instanceof MillraceError ? error : new MillraceError('UNDECODABLE', messageOf(error), { cause: error })
     }
@@ -641,18 +649,13 @@ export class Task {
   }
 
   private notePoison(bad: boolean): void {
-    this.poison.push(bad)
-    if (bad) this.poisoned++
-    if (this.poison.length > 2 * POISON.window) {
-      this.poison = this.poison.slice(-POISON.window)
-      this.poisoned = this.poison.reduce((sum, p) => sum + (p ? 1 : 0), 0)
-    }
-    if (!bad || this.poisoned < POISON.atLeast) return
-    const recent = this.poison.slice(-POISON.window)
-    const count = recent.reduce((sum, p) => sum + (p ? 1 : 0), 0)
-    if (count < POISON.atLeast || count <= this.options.maxPoison * Math.max(recent.length, POISON.window)) return
+    const { recent } = this
+    this.poisoned += (bad ? 1 : 0) - recent[this.judged]!
+    recent[this.judged] = bad ? 1 : 0
+    this.judged = (this.judged + 1) % POISON.window
+    if (!bad || this.poisoned < POISON.atLeast || this.poisoned <= this.options.maxPoison * POISON.window) return
     const last = this.letters.at(-1)!
-    throw new MillraceError('POISONED', `${this.id}: ${count} of the last ${recent.length} records are poison, the last one at ${last.source} ${last.position} (${last.where}: ${last.reason}). Nothing of this epoch was committed: mend the schema or the operator, or raise maxPoison, and start again`)
+    throw new MillraceError('POISONED', `${this.id}: ${this.poisoned} of the last ${POISON.window} records are poison, the last one at ${last.source} ${last.position} (${last.where}: ${last.reason}). Nothing of this epoch was committed: mend the schema or the operator, or raise maxPoison, and start again`)
   }
 
   private deadLetter(source: number, record: RawRecord, where: string, code: string, reason: string, at: number, known: { key: string; time: number } | undefined): void {
@@ -717,9 +720,10 @@ export class Task {
         let newest = Number.NEGATIVE_INFINITY
         let arrived = Number.POSITIVE_INFINITY
         for (let row = from; row < to; row++) {
-          oldest = Math.min(oldest, times[row]!)
-          newest = Math.max(newest, times[row]!)
-          arrived = Math.min(arrived, arrivals[row]!)
+          const time = times[row]!
+          if (time < oldest) oldest = time
+          if (time > newest) newest = time
+          if (arrivals[row]! < arrived) arrived = arrivals[row]!
         }
         const step = Math.max(1, Math.floor((to - from) / 16))
         const samples: { time: number; arrived: number }[] = []
@@ -735,40 +739,64 @@ export class Task {
     return made
   }
 
+  /**
+   * Hands the epoch to the store, and lets the next one begin while the store writes. The epoch after that waits: nothing
+   * is committed upon what is not known to be.
+   */
   private async commitEpoch(): Promise<void> {
+    const seal = this.sealEpoch()
+    await this.settled()
+    const committing = this.commit(seal.change).then((result) => this.committed(seal, result))
+    committing.catch(() => undefined)
+    this.committing = committing
+  }
+
+  /** Waits until the last epoch that was handed over is durable. @throws MillraceError when it is not */
+  private async settled(): Promise<void> {
+    await this.committing
+    this.committing = undefined
+  }
+
+  /** Takes what the epoch has made out of the flow and its state. */
+  private sealEpoch() {
     const made = this.batches()
     this.clearStaging()
     const staged = made.filter(({ batch, lane }) => this.fits(batch, lane))
-    const structures = this.structures.map((structure) => ({ structure, delta: structure.state.delta() }))
-    const changed = structures.filter(({ delta }) => delta !== undefined)
+    const blobs: StateBlob[] = []
+    const changed: (typeof this.structures)[number][] = []
+    for (const structure of this.structures) {
+      const bytes = structure.state.delta()
+      structure.state.sealed()
+      if (bytes === undefined) continue
+      blobs.push({ slot: structure.slot, format: structure.state.format, bytes })
+      changed.push(structure)
+    }
+    this.journal.clear()
     const installing = this.installable.splice(0)
-    this.committing = true
-    const lanes = this.pending.splice(0)
     const letters = [...this.letters, ...this.pendingLetters.splice(0)]
-    const result = await this.commit({
-      epoch: this.epoch + 1,
+    this.letters = []
+    const change = {
+      epoch: ++this.epoch,
       facts: JSON.stringify(this.facts()),
-      blobs: changed.map(({ structure, delta }): StateBlob => ({ slot: structure.slot, format: structure.state.format, bytes: delta! })),
+      blobs,
       staged: staged.map(({ batch }) => batch),
       deadLetters: letters,
-      lanes,
+      lanes: this.pending.splice(0),
       compactions: installing.map(({ compaction }) => compaction),
-      ...(this.everCommitted ? {} : { dropSlots: this.dropped, renameSlots: this.renamed }),
-    })
-    this.committing = false
-    this.letters = []
+      ...(this.begun ? {} : { dropSlots: this.dropped, renameSlots: this.renamed }),
+    }
+    this.begun = true
+    for (const position of this.positions) position.raw = undefined
+    return { change, staged, changed, installing }
+  }
+
+  /** The store's answer: what was staged is delivered. */
+  private committed({ change, staged, changed, installing }: ReturnType<Task['sealEpoch']>, result: CommitResult): void {
     if (result.kind === 'fenced') throw new MillraceError('FENCED', `${this.id}: another worker has opened this task; this one stops`)
     if (result.kind === 'failed') throw result.error
-    if (result.kind === 'unknown') throw new MillraceError('STATE_FAILED', `${this.id}: it is not known whether epoch ${this.epoch + 1} was committed (${result.reason}); start again: the store knows`)
-    this.everCommitted = true
-    this.epoch++
+    if (result.kind === 'unknown') throw new MillraceError('STATE_FAILED', `${this.id}: it is not known whether epoch ${change.epoch} was committed (${result.reason}); start again: the store knows`)
     this.epochs++
-    structures.forEach(({ structure, delta }) => {
-      const place = changed.findIndex((c) => c.structure === structure)
-      const id = delta === undefined ? undefined : result.blobs[place]
-      structure.state.committed(id)
-      if (id !== undefined) structure.blobs.push({ id, bytes: delta!.length })
-    })
+    changed.forEach(({ blobs }, i) => blobs.push({ id: result.blobs[i]!, bytes: change.blobs[i]!.bytes.length }))
     installing.forEach(({ slot, compaction }, i) => {
       const structure = this.structures.find((s) => s.slot === slot)
       if (!structure) return
@@ -776,9 +804,7 @@ export class Task {
       const by = compaction.bytes ? [{ id: result.compacted[i]!, bytes: compaction.bytes.length }] : []
       structure.blobs.splice(at, compaction.replaces.length, ...by)
     })
-    this.journal.clear()
     for (const { batch, lane, samples } of staged) lane.add(batch, samples)
-    for (const position of this.positions) position.raw = undefined
     this.compact()
   }
 

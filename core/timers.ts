@@ -26,7 +26,7 @@ const GONE = 2
  * Timers in the order in which they fall due: time, then key by its code points, then registration (engine rule 6). One
  * per key and time. Setting, cancelling and taking cost the logarithm of their number.
  *
- * Between `delta` and `committed` nothing may be set, cancelled or taken.
+ * Between `delta` and `sealed` nothing may be set, cancelled or taken.
  */
 export function createTimers({ journal, secret }: TimersOptions) {
   const fingerprint = fingerprinter(secret)
@@ -287,7 +287,7 @@ export function createTimers({ journal, secret }: TimersOptions) {
       return bytes.subarray(0, at)
     },
 
-    committed(): void {
+    sealed(): void {
       for (const done of log) {
         const timer = Math.abs(done) - 1
         if ((flags[timer]! & GONE) === 0) flags[timer] = 0

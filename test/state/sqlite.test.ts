@@ -229,7 +229,7 @@ describe('sqliteStore', () => {
       table.set(`${epoch}`, 'long'.repeat(500_000), epoch)
       const blobs = [{ slot: 'scan/carts', format: table.format, bytes: table.delta()! }]
       replaces.push(committed(await store.commit({ task: TASK, fence, epoch, blobs })).blobs[0]!)
-      table.committed()
+      table.sealed()
     }
     const { format } = table
     const bytes = (await store.merge(TASK, { slot: 'scan/carts', format, blobs: replaces, oldest: true, horizon: 0 }))!

@@ -33,7 +33,7 @@ export function keep<S extends TaskState>(make: (deps: Deps) => S) {
       const id = bytes ? nextId++ : undefined
       // The store gets a copy, as if it were on another thread.
       if (bytes) kept.blobs.push({ id: id!, format: kept.state.format, bytes: bytes.slice() })
-      kept.state.committed(id)
+      kept.state.sealed()
       kept.journal.clear()
       committed = clock.watermark
     },

@@ -381,7 +381,7 @@ export function storeSuite(name: string, make: () => Promise<StorePlace>): void 
               blobs: [{ slot: 'scan/carts', format, bytes: table.delta()! }],
             }),
           )
-          table.committed()
+          table.sealed()
           ids.push(blobs[0]!)
         }
         const { format } = table
