@@ -27,7 +27,7 @@ export class FileLock {
   }
 
   close(): void {
-    this.#db.close()
+    if (this.#db.isOpen) this.#db.close()
   }
 
   #taken(): boolean {
