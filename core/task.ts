@@ -138,7 +138,8 @@ export class Task {
   private poisoned = 0
   private previous: Totals = { read: 0, deadLetters: 0, duplicates: 0, late: 0 }
   private loops: Promise<unknown>[] = []
-  private merging = false
+  /** From the reading of blobs that are to be merged until what they became is installed. */
+  private compacting = false
   private installable: { slot: string; compaction: Compaction }[] = []
   private readonly bounds: { bytes: number; age: number; park: boolean }[]
 
@@ -798,11 +799,11 @@ export class Task {
     this.epochs++
     changed.forEach(({ blobs }, i) => blobs.push({ id: result.blobs[i]!, bytes: change.blobs[i]!.bytes.length }))
     installing.forEach(({ slot, compaction }, i) => {
-      const structure = this.structures.find((s) => s.slot === slot)
-      if (!structure) return
+      const structure = this.structures.find((s) => s.slot === slot)!
       const at = structure.blobs.findIndex((blob) => blob.id === compaction.replaces[0])
       const by = compaction.bytes ? [{ id: result.compacted[i]!, bytes: compaction.bytes.length }] : []
       structure.blobs.splice(at, compaction.replaces.length, ...by)
+      this.compacting = false
     })
     for (const { batch, lane, samples } of staged) lane.add(batch, samples)
     this.compact()
@@ -820,12 +821,12 @@ export class Task {
 
   /** Merges what has piled up in one slot, off the main thread; it is installed with a later commit. */
   private compact(): void {
-    if (this.merging || this.installable.length > 0) return
+    if (this.compacting) return
     const horizon = this.flow.segments[0]!.clock.watermark
     for (const structure of this.structures) {
       const ids = planCompaction(structure.blobs)
       if (!ids) continue
-      this.merging = true
+      this.compacting = true
       const oldest = structure.blobs[0]!.id === ids[0]
       const { slot } = structure
       const { format } = structure.state
@@ -834,9 +835,9 @@ export class Task {
         .then((merged) => {
           this.installable.push({ slot, compaction: { slot, format, replaces: ids, ...(merged ? { bytes: merged } : {}) } })
         })
-        .catch((error) => this.options.logger.warn({ slot }, `state could not be compacted: ${messageOf(error)}`))
-        .finally(() => {
-          this.merging = false
+        .catch((error) => {
+          this.compacting = false
+          this.options.logger.warn({ slot }, `state could not be compacted: ${messageOf(error)}`)
         })
       return
     }
