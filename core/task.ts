@@ -57,6 +57,13 @@ export interface TaskSource {
   readonly validate: (value: unknown) => unknown
 }
 
+/** Bounds of an epoch beside the engine's own, read anew before each: what is made must not depend on them. */
+export interface EpochBounds {
+  readonly records: number
+  /** Of staged rows; an epoch ends, between two records or timers, with what passes it. */
+  readonly bytes: number
+}
+
 export interface TaskOptions {
   readonly plan: Plan
   readonly partition: number
@@ -70,6 +77,7 @@ export interface TaskOptions {
   readonly dropState: readonly string[]
   readonly renameState: Readonly<Record<string, string>>
   readonly toDeadLetters: boolean
+  readonly epoch?: EpochBounds | undefined
   /** Called at the first thing that keeps the task from going on. */
   failed(error: unknown): void
 }
@@ -126,6 +134,8 @@ export class Task {
   private letters: DeadLetter[] = []
   private version = 0
   private limit = EPOCH.first
+  private most = EPOCH.first
+  private mostBytes = EPOCH.bytes
   /** An epoch of this life has been handed to the store. */
   private begun = false
   private pending: LaneChange[] = []
@@ -336,6 +346,9 @@ export class Task {
   private async runEpoch(): Promise<void> {
     const { runtime } = this.options
     const began = runtime.elapsed()
+    const { records = EPOCH.most, bytes: most = EPOCH.bytes } = this.options.epoch ?? {}
+    this.most = Math.min(this.limit, records)
+    this.mostBytes = most
     this.letters = []
     this.flow.begin()
     let taken = 0
@@ -352,7 +365,7 @@ export class Task {
     const { runtime } = this.options
     let taken = 0
     if (!this.tick()) return taken
-    while (taken < this.limit && this.stagedBytes < EPOCH.bytes) {
+    while (taken < this.most && this.stagedBytes < this.mostBytes) {
       const source = this.choose()
       if (source < 0) break
       const element = this.element(source)
@@ -374,7 +387,7 @@ export class Task {
     const elements: { source: number; element: Element | undefined }[] = []
     const clocks = this.clocks.map((clock) => ({ ...clock }))
     const watermarks = this.flow.segments.map((segment) => segment.clock.watermark)
-    while (elements.length < this.limit) {
+    while (elements.length < this.most) {
       const source = this.choose()
       if (source < 0) break
       const element = this.element(source)
@@ -554,7 +567,7 @@ export class Task {
     const { flow } = this
     const segment = flow.segments[0]!
     for (let owner = flow.due(0, to, stamp); owner; owner = flow.due(0, to, stamp)) {
-      if (this.stagedBytes >= EPOCH.bytes) return false
+      if (this.stagedBytes >= this.mostBytes) return false
       const mark = this.savepoint()
       try {
         flow.fire(0, owner, stamp)

@@ -8,7 +8,7 @@ import { SinkHost } from './sink-host.ts'
 import type { ConnectorContext, OpenSource, Source } from './source.ts'
 import type { SinkStatus, SourceStatus, WorkerStatus } from './status.ts'
 import type { Store } from './store.ts'
-import { Task, type TaskSource } from './task.ts'
+import { type EpochBounds, Task, type TaskSource } from './task.ts'
 
 export interface WorkerOptions {
   readonly pipeline: Pipeline
@@ -34,6 +34,8 @@ export interface WorkerOptions {
   readonly dropState?: readonly string[]
   readonly renameState?: Readonly<Record<string, string>>
   readonly toDeadLetters?: boolean
+  /** Bounds of an epoch that are tighter than the engine's own. */
+  readonly epoch?: EpochBounds
 }
 
 export interface Worker {
@@ -110,6 +112,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       dropState: options.dropState ?? [],
       renameState: options.renameState ?? {},
       toDeadLetters: options.toDeadLetters ?? false,
+      epoch: options.epoch,
       failed: (error) => {
         failure ??= error
         for (const task of tasks) task.stop()
