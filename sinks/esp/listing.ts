@@ -31,6 +31,9 @@ export function listing(newest: readonly Listed[], tallies: readonly Tally[]): s
     const link = `<a href="${escaped(encodeURI(path))}.html">${escaped(event)}</a>`
     return `<tr><td>${link}${badge}</td><td>${escaped(recipient)}</td><td>${escaped(pipeline)} → ${escaped(sink)}</td><td class="when">${moment(time)}</td></tr>`
   })
+  const late = tallies.some(({ expired }) => expired > 0)
+    ? '<p class="note">Expired: it was past its time when it was its turn, as in a run over the past. A live run would not have sent it; here it is kept, so that all is counted.</p>\n'
+    : ''
   const rest = total > newest.length ? `, the newest ${grouped.format(newest.length)} by the time of their cause` : ''
   return page(
     `Outbox: ${count(total, 'message')}`,
@@ -39,7 +42,7 @@ export function listing(newest: readonly Listed[], tallies: readonly Tally[]): s
 <h1>Outbox</h1>
 <p class="to"><strong>${count(total, 'message')}</strong> that a live run would hand to the email provider. Nobody has received them.</p>
 </header>
-<section class="card"><dl>${outputs.join('\n')}</dl></section>
+${late}<section class="card"><dl>${outputs.join('\n')}</dl></section>
 <section class="card"><h2>Messages${rest}</h2>
 <table><thead><tr><th>Event</th><th>Recipient</th><th>Output</th><th>Caused at</th></tr></thead>
 <tbody>${rows.join('\n')}</tbody></table>

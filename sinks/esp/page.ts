@@ -1,8 +1,15 @@
 /** HTML of the outbox: self-contained pages, readable in light and dark, without scripts. */
 
-/** Text as it can stand in an element or in a quoted attribute. */
+/** Characters that are not seen, or turn the order of what is: a text could pass for another one by them. */
+const UNSEEN = /[\p{Cc}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/gu
+
+/** Text as it can stand in an element or in a quoted attribute. What cannot be seen is written as `\u202e`. */
 export const escaped = (text: string): string =>
-  text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
+  text
+    .replace(UNSEEN, (unseen) =>
+      /[\t\n\r]/.test(unseen) ? unseen : `\\u${unseen.charCodeAt(0).toString(16).padStart(4, '0')}`,
+    )
+    .replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
 
 const LONG = new Intl.DateTimeFormat('en-GB', {
   weekday: 'short',

@@ -185,6 +185,7 @@ test('what a live run would drop as expired is captured all the same, and marked
   const [late] = readOutbox({ dataDir }).messages.filter((each) => each.expired)
   expect(await readFile(late!.file.replace(/json$/, 'html'), 'utf8')).toContain('A live run would not have sent')
   expect(await readFile(join(dataDir, 'outbox/index.html'), 'utf8')).toContain('2 messages, 1 of them expired')
+  expect(await readFile(join(dataDir, 'outbox/index.html'), 'utf8')).toContain('Expired: it was past its time')
 })
 
 test('a live run is refused, for want of a provider, before anything is made', async () => {
@@ -287,6 +288,16 @@ test('nothing that a message says becomes part of the page', () => {
     ),
     { numRuns: 300 },
   )
+})
+
+test('a text cannot pass for another one by characters that are not seen', () => {
+  const text = 'a\u202egpj.exe\u2066\u0000\u200f\ufeff b\tc\nd'
+  const page = preview({
+    ...{ key: 'k', event: text, recipient: text, cause: text, pipeline: 'p', sink: 's', time: 0, expiresAt: 1 },
+    ...{ capturedAt: 2, expired: false, properties: { text, [text]: 1 } },
+  })
+  expect(page).not.toMatch(/[\u202e\u2066\u0000\u200f\ufeff]/)
+  expect(page).toContain('<h1>a\\u202egpj.exe\\u2066\\u0000\\u200f\\ufeff b\tc\nd</h1>')
 })
 
 test('a page shows any number of any things, within bounds', () => {
