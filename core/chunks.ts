@@ -1,6 +1,6 @@
 import { closeSync, mkdirSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { ENTRY_HEAD_BYTES, entryBytes, SUPERSEDED, writeText } from './entry.ts'
+import { entryBytes } from './entry.ts'
 import { MillraceError } from './errors.ts'
 
 /** A run of entries that is written once, from its beginning to its end, then only read, and freed whole. */
@@ -11,8 +11,6 @@ export interface Chunk {
   bytes: Buffer | undefined
   view: DataView
   length: number
-  /** Entries from here on are of the epoch that is under way. */
-  since: number
   count: number
   /** Entries that the directory points at. */
   live: number
@@ -62,8 +60,6 @@ export function createChunks({ memory, spill }: ChunksOptions) {
   let nextSize = SMALLEST
   let hand = 0
   let open = add(Buffer.alloc(0))
-  /** Chunks that have entries of the epoch that is under way. */
-  let written: Chunk[] = [open]
 
   function add(bytes: Buffer): Chunk {
     const id = freeIds.pop() ?? byId.length
@@ -72,7 +68,6 @@ export function createChunks({ memory, spill }: ChunksOptions) {
       bytes,
       view: new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength),
       length: 0,
-      since: 0,
       count: 0,
       live: 0,
       oldest: Number.POSITIVE_INFINITY,
@@ -89,7 +84,6 @@ export function createChunks({ memory, spill }: ChunksOptions) {
     if (size <= LARGEST) while (nextSize < size) nextSize *= 2
     open = add(Buffer.allocUnsafeSlow(size > LARGEST ? size : nextSize))
     nextSize = Math.min(nextSize * 2, LARGEST)
-    written.push(open)
   }
 
   function counted(chunk: Chunk, time: number): void {
@@ -99,34 +93,7 @@ export function createChunks({ memory, spill }: ChunksOptions) {
     if (time > chunk.newest) chunk.newest = time
   }
 
-  /** Appends an entry to the open chunk, where it then is at `chunks.offset`. */
-  function append(
-    f0: number,
-    f1: number,
-    time: number,
-    key: string,
-    value: string,
-    keyFlags: number,
-    valueFlags: number,
-  ): Chunk {
-    const most = ENTRY_HEAD_BYTES + 2 * (key.length + value.length)
-    if (open.length + most > open.bytes!.length) openFor(most)
-    const { bytes, view, length: at } = open
-    const keyWord = writeText(bytes!, at + ENTRY_HEAD_BYTES, key)
-    const valueAt = at + ENTRY_HEAD_BYTES + (keyWord < 0 ? key.length * 2 : key.length)
-    const valueWord = writeText(bytes!, valueAt, value)
-    view.setInt32(at, f0, true)
-    view.setInt32(at + 4, f1, true)
-    view.setFloat64(at + 8, time, true)
-    view.setInt32(at + 16, keyWord | keyFlags, true)
-    view.setInt32(at + 20, valueWord | valueFlags, true)
-    open.length = valueAt + (valueWord < 0 ? value.length * 2 : value.length)
-    counted(open, time)
-    chunks.offset = at
-    return open
-  }
-
-  /** Appends an entry as it stands elsewhere. */
+  /** Appends an entry as it stands elsewhere; it then is at `chunks.offset` of the chunk. */
   function copy(bytes: Uint8Array, at: number, size: number, time: number): Chunk {
     if (open.length + size > open.bytes!.length) openFor(size)
     open.bytes!.set(bytes.subarray(at, at + size), open.length)
@@ -140,7 +107,6 @@ export function createChunks({ memory, spill }: ChunksOptions) {
   function adopt(bytes: Buffer): Chunk {
     const chunk = add(bytes)
     chunk.length = bytes.byteLength
-    chunk.since = bytes.byteLength
     chunk.touched = false
     return chunk
   }
@@ -238,18 +204,6 @@ export function createChunks({ memory, spill }: ChunksOptions) {
     return true
   }
 
-  /** What was written so far is durable: a new epoch begins. */
-  function settle(): void {
-    for (const chunk of written) chunk.since = chunk.length
-    written = [open]
-  }
-
-  /** Marks an entry of the epoch that is under way as one that does not count, or does again. */
-  function supersede(chunk: Chunk, offset: number, superseded: boolean): void {
-    const word = chunk.view.getInt32(offset + 20, true)
-    chunk.view.setInt32(offset + 20, superseded ? word | SUPERSEDED : word & ~SUPERSEDED, true)
-  }
-
   function close(): void {
     if (file === undefined) return
     closeSync(file)
@@ -261,21 +215,15 @@ export function createChunks({ memory, spill }: ChunksOptions) {
     byId,
     /** Of the entry that was appended last. */
     offset: 0,
-    append,
     copy,
     adopt,
     read,
     whole,
     free,
     shrink,
-    settle,
-    supersede,
     close,
     get open(): Chunk {
       return open
-    },
-    get written(): readonly Chunk[] {
-      return written
     },
     /** Bytes in memory. */
     get held(): number {

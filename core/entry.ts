@@ -4,7 +4,7 @@
  *     0  fingerprint of the key   two i32, the first never 0
  *     8  time of the write        f64
  *    16  key's length             u32: units in 29 bits; bit 30: the entry says that the key was deleted; bit 31: wide
- *    20  value's length           u32: units in 29 bits; bits 29 and 30 mean something in memory only; bit 31: wide
+ *    20  value's length           u32: units in 29 bits; bit 31: wide
  *    24  key, then value          a byte a unit, or, where wide, UTF-16
  *
  * The value is JSON text. Unlike UTF-8, this keeps every string apart from every other, and finds a text's length
@@ -14,10 +14,6 @@ export const ENTRY_HEAD_BYTES = 24
 export const WIDE = 0x8000_0000 | 0
 /** In the key's length: the entry says that the key was deleted. */
 export const DELETED = 0x4000_0000
-/** In the value's length: a later entry of the same epoch took its place, or the entry was undone. */
-export const SUPERSEDED = 0x4000_0000
-/** In the value's length: nothing older of this key is stored. */
-export const FRESH = 0x2000_0000
 const UNITS = 0x1fff_ffff
 /** Up to this length a loop is faster than a call out of JavaScript. */
 const SHORT = 48
@@ -52,6 +48,29 @@ export function writeText(bytes: Buffer, at: number, text: string): number {
   }
   bytes.write(text, at, 'utf16le')
   return length | WIDE
+}
+
+/** Writes an entry, and gives where the next one begins. There must be room for two bytes a unit. */
+export function writeEntry(
+  bytes: Buffer,
+  view: DataView,
+  at: number,
+  f0: number,
+  f1: number,
+  time: number,
+  key: string,
+  value: string,
+  flags: number,
+): number {
+  const keyWord = writeText(bytes, at + ENTRY_HEAD_BYTES, key)
+  const valueAt = at + ENTRY_HEAD_BYTES + (keyWord < 0 ? key.length * 2 : key.length)
+  const valueWord = writeText(bytes, valueAt, value)
+  view.setInt32(at, f0, true)
+  view.setInt32(at + 4, f1, true)
+  view.setFloat64(at + 8, time, true)
+  view.setInt32(at + 16, keyWord | flags, true)
+  view.setInt32(at + 20, valueWord, true)
+  return valueAt + (valueWord < 0 ? value.length * 2 : value.length)
 }
 
 /** Reads the text that begins at this byte. */

@@ -1,16 +1,6 @@
 import { damaged, HEADER_BYTES, readHeader, requireFormat, viewOf, writeHeader } from './blob.ts'
 import { type Chunk, createChunks } from './chunks.ts'
-import {
-  DELETED,
-  ENTRY_HEAD_BYTES,
-  entryBytes,
-  FRESH,
-  readText,
-  SUPERSEDED,
-  sameKey,
-  sameText,
-  textBytes,
-} from './entry.ts'
+import { DELETED, ENTRY_HEAD_BYTES, entryBytes, readText, sameKey, sameText, textBytes, writeEntry } from './entry.ts'
 import { MillraceError } from './errors.ts'
 import { fingerprinter } from './fingerprint.ts'
 import { jsonText } from './json-text.ts'
@@ -37,30 +27,44 @@ export const TABLE_FORMAT = 'table/1'
 
 /** Words of a directory slot: the key's fingerprint (two), chunk (0: the slot is free again), offset in the chunk. */
 const WIDTH = 4
-/** Words of a note: fingerprint (two), where the new entry is (two), where the former one is (two; chunk 0: nowhere). */
-const NOTE = 6
-/** Decoded values are kept for this many keys that were used last, and as many again while they are used. */
-const HOT_KEYS = 16_384
-const HOT_BYTES = 8 * 1024 * 1024
+/** Keys that were used last are kept decoded, and as many again while they are used. */
+const HOT_KEYS = 32_768
+const HOT_BYTES = 16 * 1024 * 1024
 const CHUNK_BYTES = 262_144
+const NONE = -1
+/** Among what writes replaced: the text is that of the entry. */
+const ENTRY = ''
+/** A larger buffer is not kept for the next epoch. */
+const MOST_SCRATCH = 4 * 1024 * 1024
 
-/** A decoded value, and where its entry was seen last. */
+/** A key that was used lately: what it holds now, and where its entry was seen last. */
 interface Hot {
-  value: unknown
-  time: number
+  readonly key: string
   readonly f0: number
   readonly f1: number
+  /** Whether the key holds a value, dead or alive. */
+  exists: boolean
+  value: unknown
+  /** The value's text: of one that was written in this epoch, and of one that must be decoded from it. */
+  text: string | undefined
+  /** `value` is not what the text says, and is decoded from it when it is wanted. */
+  stale: boolean
+  time: number
+  /** Was written in the epoch that is under way. */
+  dirty: boolean
   chunk: number
   offset: number
+  /** Where the entry is in the delta, or NONE. */
+  place: number
 }
 
 /**
- * Values by key, as JSON text outside the JavaScript heap: about 29 bytes a key for its place, and its text. Values that
+ * Values by key, as JSON text outside the JavaScript heap: about 29 bytes a key for its place, and its text. Keys that
  * were used lately are kept decoded too. What a value is, is its text: an undone write is decoded again, so that a
  * function that changed a value it was given cannot corrupt what is stored.
  *
- * A write appends; what it replaced, and what is dead at a committed watermark, is collected in bounded pieces at
- * commits. Between `delta` and `sealed` nothing may be written.
+ * What an epoch writes is appended when the epoch is sealed, once a key; what that replaced, and what is dead at a sealed
+ * watermark, is collected in bounded pieces then.
  */
 export function createTable<V>({
   ttl,
@@ -77,41 +81,34 @@ export function createTable<V>({
   let young = new Map<string, Hot>()
   let old = new Map<string, Hot>()
   let youngBytes = 0
+  let mostKeys = HOT_KEYS
+  let mostBytes = HOT_BYTES
   /** The last look-up among them: a set mostly follows a get of the same key. */
-  let hotKey: string | undefined
-  let hotLast: Hot | undefined
-  let size = 0
+  let lastHot: Hot | undefined
   /** What a failed epoch cannot take back: only what is dead at this watermark may be collected. */
   let settled = Number.NEGATIVE_INFINITY
   let hand = 0
-  let log = new Int32Array(NOTE * 64)
-  const keys: string[] = []
+  /** Keys that the epoch has written, some of them undone; and for each write, what was there before. */
+  let dirty: Hot[] = []
+  const written: Hot[] = []
+  const texts: (string | undefined)[] = []
+  const times: number[] = []
+  /** The delta, while the epoch is being sealed. */
+  let scratch: Buffer = Buffer.alloc(0)
 
-  let lastKey: string | undefined
-  let f0 = 0
-  let f1 = 0
-  /** Where `find` ended: the slot, if there was one, or -1. */
+  /** Where `find` ended: the slot, if there was one, or NONE. */
   let shard: Shard = shards.directory[0]!
-  let slot = -1
+  let slot = NONE
 
-  /** Takes the key's fingerprint, and looks its slot up; `hot` tells where its entry is, so that it need not be read. */
-  function find(key: string, hot: Hot | undefined): boolean {
-    if (hot !== undefined) {
-      f0 = hot.f0
-      f1 = hot.f1
-    } else if (key !== lastKey) {
-      fingerprint.of(key)
-      f0 = fingerprint.h0 || 1
-      f1 = fingerprint.h1
-    }
-    lastKey = hot === undefined ? key : undefined
+  /** Looks the slot of a key up. An entry at the place where it was seen last need not be read. */
+  function find(key: string, f0: number, f1: number, chunk: number, offset: number): boolean {
     shard = shards.directory[f1 & shards.reach]!
     const { words } = shard
     const end = words.length
     let at = (f0 & shard.mask) * WIDTH
     for (let word = words[at]!; word !== 0; word = words[at]!) {
       if (word === f0 && words[at + 1] === f1 && words[at + 2] !== 0) {
-        if (hot !== undefined && hot.chunk === words[at + 2] && hot.offset === words[at + 3]) return found(at)
+        if (chunk === words[at + 2] && offset === words[at + 3]) return found(at)
         const { bytes, view, at: entry } = chunks.read(chunks.byId[words[at + 2]!]!, words[at + 3]!)
         if (view.getInt32(entry, true) !== f0 || view.getInt32(entry + 4, true) !== f1) {
           throw new MillraceError(
@@ -119,12 +116,12 @@ export function createTable<V>({
             `the spill file ${spill} was changed by another program. It is a cache and nothing in it is lost: start again`,
           )
         }
-        if (sameText(bytes, entry + ENTRY_HEAD_BYTES, view.getInt32(entry + 16, true) & ~DELETED, key)) return found(at)
+        if (sameText(bytes, entry + ENTRY_HEAD_BYTES, view.getInt32(entry + 16, true), key)) return found(at)
       }
       at += WIDTH
       if (at === end) at = 0
     }
-    slot = -1
+    slot = NONE
     return false
   }
 
@@ -174,72 +171,92 @@ export function createTable<V>({
     shard.gone++
   }
 
-  function ofThisEpoch(chunk: Chunk, offset: number): boolean {
-    return offset >= chunk.since
-  }
-
-  /** Whether an entry, or none, stands for a value; only an entry of this epoch can say that its key was deleted. */
-  function holds(chunk: Chunk | undefined, offset: number): boolean {
-    if (chunk === undefined) return false
-    return !ofThisEpoch(chunk, offset) || (chunk.view.getInt32(offset + 16, true) & DELETED) === 0
-  }
-
-  /** Appends an entry for the key that `find` looked up, and points its slot there. */
-  function write(key: string, text: string, time: number, flags: number): Chunk {
-    const before = slot < 0 ? undefined : chunks.byId[shard.words[slot + 2]!]
-    const beforeOffset = slot < 0 ? 0 : shard.words[slot + 3]!
-    const inEpoch = before !== undefined && ofThisEpoch(before, beforeOffset)
-    const fresh = before === undefined || (inEpoch && (before.view.getInt32(beforeOffset + 20, true) & FRESH) !== 0)
-    const chunk = chunks.append(f0, f1, time, key, text, flags, fresh ? FRESH : 0)
-    if (before === undefined) take(f0, f1)
-    else before.live--
-    if (inEpoch) chunks.supersede(before!, beforeOffset, true)
-    point(chunk.id, chunks.offset)
-    size += (flags === 0 ? 1 : 0) - (holds(before, beforeOffset) ? 1 : 0)
-    const at = keys.length * NOTE
-    if (at === log.length) {
-      const larger = new Int32Array(log.length * 2)
-      larger.set(log)
-      log = larger
-    }
-    log[at] = f0
-    log[at + 1] = f1
-    log[at + 2] = chunk.id
-    log[at + 3] = chunks.offset
-    log[at + 4] = before === undefined ? 0 : before.id
-    log[at + 5] = beforeOffset
-    keys.push(key)
-    journal.note(table)
-    return chunk
-  }
-
-  function remember(key: string, hot: Hot, bytes: number): void {
-    young.set(key, hot)
+  function remember(hot: Hot, bytes: number): void {
+    young.set(hot.key, hot)
     youngBytes += bytes
-    hotKey = key
-    hotLast = hot
-    if (young.size < HOT_KEYS && youngBytes < HOT_BYTES) return
+    lastHot = hot
+    if (young.size < mostKeys && youngBytes < mostBytes) return
+    const gone = old
     old = young
     young = new Map()
     youngBytes = 0
+    for (const kept of dirty) {
+      if (!kept.dirty || gone.get(kept.key) !== kept || old.has(kept.key)) continue
+      young.set(kept.key, kept)
+      youngBytes += HOT_BYTES / HOT_KEYS
+    }
+    mostKeys = young.size + HOT_KEYS
+    mostBytes = youngBytes + HOT_BYTES
   }
 
-  function forget(key: string): void {
-    young.delete(key)
-    old.delete(key)
-    hotKey = undefined
+  function forget(hot: Hot): void {
+    young.delete(hot.key)
+    old.delete(hot.key)
+    lastHot = undefined
   }
 
-  function hotOf(key: string): Hot | undefined {
-    if (key === hotKey) return hotLast
+  /** What is known of a key; `wanted`: its value will be read, and not only replaced. */
+  function hotOf(key: string, wanted: boolean): Hot {
+    if (lastHot !== undefined && lastHot.key === key) return lastHot
     let hot = young.get(key)
     if (hot === undefined) {
       hot = old.get(key)
-      if (hot !== undefined) remember(key, hot, HOT_BYTES / HOT_KEYS)
+      if (hot === undefined) return takeIn(key, wanted)
+      remember(hot, HOT_BYTES / HOT_KEYS)
     }
-    hotKey = key
-    hotLast = hot
+    lastHot = hot
     return hot
+  }
+
+  /** Takes a key in that was not used lately. */
+  function takeIn(key: string, wanted: boolean): Hot {
+    fingerprint.of(key)
+    const f0 = fingerprint.h0 || 1
+    const f1 = fingerprint.h1
+    const hot: Hot = {
+      key,
+      f0,
+      f1,
+      exists: false,
+      value: undefined,
+      text: undefined,
+      stale: false,
+      time: 0,
+      dirty: false,
+      chunk: 0,
+      offset: 0,
+      place: NONE,
+    }
+    let size = 128
+    if (find(key, f0, f1, 0, 0)) {
+      const chunk = shard.words[slot + 2]!
+      const offset = shard.words[slot + 3]!
+      const { bytes, view, at } = chunks.read(chunks.byId[chunk]!, offset)
+      hot.exists = true
+      hot.chunk = chunk
+      hot.offset = offset
+      hot.time = view.getFloat64(at + 8, true)
+      hot.stale = true
+      if (wanted) {
+        const valueAt = at + ENTRY_HEAD_BYTES + textBytes(view.getInt32(at + 16, true))
+        hot.text = readText(bytes, valueAt, view.getInt32(at + 20, true))
+        size += 4 * hot.text.length
+      }
+    }
+    remember(hot, size)
+    return hot
+  }
+
+  /** Notes what a write replaces, for `undo`. */
+  function note(hot: Hot): void {
+    written.push(hot)
+    // of a key that was not written before in this epoch, the entry has the text
+    texts.push(hot.dirty ? (hot.exists ? hot.text : undefined) : ENTRY)
+    times.push(hot.time)
+    journal.note(table)
+    if (hot.dirty) return
+    hot.dirty = true
+    dirty.push(hot)
   }
 
   function decode(text: string): unknown {
@@ -254,12 +271,10 @@ export function createTable<V>({
     for (let at = 0; at < chunk.length; ) {
       const entry = at
       at += entryBytes(view, entry)
-      if ((view.getInt32(entry + 20, true) & SUPERSEDED) !== 0) continue
       const time = view.getFloat64(entry + 8, true)
       if (!locate(view.getInt32(entry, true), view.getInt32(entry + 4, true), chunk.id, entry)) continue
       if (time + ttl <= settled) {
         release()
-        size--
       } else {
         const to = chunks.copy(bytes, entry, at - entry, time)
         point(to.id, chunks.offset)
@@ -310,15 +325,10 @@ export function createTable<V>({
     if (time > chunk.newest) chunk.newest = time
     if (findLike(h0, h1, view, at)) {
       chunks.byId[shard.words[slot + 2]!]!.live--
-      if (deleted) {
-        release()
-        size--
-        return
-      }
+      if (deleted) return release()
     } else {
       if (deleted) return
       take(h0, h1)
-      size++
     }
     chunk.live++
     point(chunk.id, offset)
@@ -345,53 +355,40 @@ export function createTable<V>({
     format: TABLE_FORMAT,
 
     get(key: string): V | undefined {
-      const hot = hotOf(key)
-      if (hot !== undefined) return hot.time + ttl > clock.watermark ? (hot.value as V) : undefined
-      if (!find(key, undefined)) return undefined
-      const { words } = shard
-      const { bytes, view, at } = chunks.read(chunks.byId[words[slot + 2]!]!, words[slot + 3]!)
-      const keyWord = view.getInt32(at + 16, true)
-      const time = view.getFloat64(at + 8, true)
-      if ((keyWord & DELETED) !== 0 || time + ttl <= clock.watermark) return undefined
-      const valueWord = view.getInt32(at + 20, true)
-      const text = readText(bytes, at + ENTRY_HEAD_BYTES + textBytes(keyWord & ~DELETED), valueWord)
-      const value = decode(text)
-      remember(key, { value, time, f0, f1, chunk: words[slot + 2]!, offset: words[slot + 3]! }, 128 + 4 * text.length)
-      return value as V
+      const hot = hotOf(key, true)
+      if (!hot.exists || hot.time + ttl <= clock.watermark) return undefined
+      if (hot.stale) {
+        hot.value = decode(hot.text!)
+        hot.stale = false
+        if (!hot.dirty) hot.text = undefined
+      }
+      return hot.value as V
     },
 
     set(key: string, value: V, time: number): void {
       const { text, exact } = jsonText(value)
-      const hot = hotOf(key)
-      find(key, hot)
-      const chunk = write(key, text, time, 0)
-      if (!exact || revive !== undefined) forget(key)
-      else if (hot === undefined)
-        remember(key, { value, time, f0, f1, chunk: chunk.id, offset: chunks.offset }, 128 + 4 * text.length)
-      else {
-        hot.value = value
-        hot.time = time
-        hot.chunk = chunk.id
-        hot.offset = chunks.offset
-      }
+      const hot = hotOf(key, false)
+      note(hot)
+      hot.exists = true
+      hot.text = text
+      hot.time = time
+      hot.stale = !exact || revive !== undefined
+      hot.value = hot.stale ? undefined : value
     },
 
     delete(key: string): void {
-      const hot = hotOf(key)
-      if (!find(key, hot)) return
-      const chunk = chunks.byId[shard.words[slot + 2]!]!
-      const offset = shard.words[slot + 3]!
-      if (!holds(chunk, offset)) return
-      let time = hot?.time
-      if (time === undefined) {
-        const { view, at } = chunks.read(chunk, offset)
-        time = view.getFloat64(at + 8, true)
-      }
-      write(key, '', time, DELETED)
-      forget(key)
+      const hot = hotOf(key, false)
+      if (!hot.exists) return
+      note(hot)
+      hot.exists = false
+      hot.value = undefined
+      hot.text = undefined
+      hot.stale = false
     },
 
     *entries(): Generator<[key: string, value: V]> {
+      const changed = new Map<string, Hot>()
+      for (const hot of dirty) if (hot.dirty) changed.set(hot.key, hot)
       const places: [number, number][] = []
       for (const { words } of shards.all()) {
         for (let at = 0; at < words.length; at += WIDTH)
@@ -399,88 +396,94 @@ export function createTable<V>({
       }
       for (const [id, offset] of places) {
         const chunk = chunks.byId[id]
-        if (chunk === undefined || !holds(chunk, offset)) continue
+        if (chunk === undefined) continue
         const { bytes, view, at } = chunks.read(chunk, offset)
         if (view.getFloat64(at + 8, true) + ttl <= clock.watermark) continue
         const keyWord = view.getInt32(at + 16, true)
         const key = readText(bytes, at + ENTRY_HEAD_BYTES, keyWord)
+        if (changed.has(key)) continue
         const value = decode(readText(bytes, at + ENTRY_HEAD_BYTES + textBytes(keyWord), view.getInt32(at + 20, true)))
         yield [key, value as V]
       }
+      for (const { key, exists, time, text } of changed.values())
+        if (exists && time + ttl > clock.watermark) yield [key, decode(text!) as V]
     },
 
     undo(): void {
-      const key = keys.pop()!
-      const at = keys.length * NOTE
-      const chunk = chunks.byId[log[at + 2]!]!
-      const offset = log[at + 3]!
-      const before = chunks.byId[log[at + 4]!]
-      const beforeOffset = log[at + 5]!
-      locate(log[at]!, log[at + 1]!, chunk.id, offset)
-      size += (holds(before, beforeOffset) ? 1 : 0) - (holds(chunk, offset) ? 1 : 0)
-      chunk.live--
-      chunks.supersede(chunk, offset, true)
-      if (before === undefined) release()
-      else {
-        point(before.id, beforeOffset)
-        before.live++
-        if (ofThisEpoch(before, beforeOffset)) chunks.supersede(before, beforeOffset, false)
+      const hot = written.pop()!
+      const text = texts.pop()
+      hot.time = times.pop()!
+      hot.value = undefined
+      if (text === ENTRY) {
+        hot.dirty = false
+        forget(hot)
+      } else {
+        hot.exists = text !== undefined
+        hot.text = text
+        hot.stale = hot.exists
       }
-      forget(key)
     },
 
     delta(): Uint8Array | undefined {
-      if (keys.length === 0) return undefined
-      let length = HEADER_BYTES
+      let most = HEADER_BYTES
       let count = 0
       let oldest = Number.POSITIVE_INFINITY
       let newest = Number.NEGATIVE_INFINITY
-      const runs: { bytes: Buffer; from: number; to: number }[] = []
-      for (const chunk of chunks.written) {
-        const { view, bytes } = chunk
-        for (let at = chunk.since; at < chunk.length; ) {
-          const entry = at
-          at += entryBytes(view, entry)
-          const flags = view.getInt32(entry + 20, true)
-          if ((flags & SUPERSEDED) !== 0) continue
-          if ((flags & FRESH) !== 0 && (view.getInt32(entry + 16, true) & DELETED) !== 0) continue
-          const time = view.getFloat64(entry + 8, true)
-          if (time < oldest) oldest = time
-          if (time > newest) newest = time
-          count++
-          length += at - entry
-          const run = runs.at(-1)
-          if (run !== undefined && run.bytes === bytes && run.to === entry) run.to = at
-          else runs.push({ bytes: bytes!, from: entry, to: at })
-        }
+      dirty = dirty.filter((hot) => hot.dirty)
+      for (const hot of dirty) {
+        hot.place = NONE
+        if (!hot.exists && !find(hot.key, hot.f0, hot.f1, hot.chunk, hot.offset)) continue
+        hot.place = 0
+        most += ENTRY_HEAD_BYTES + 2 * (hot.key.length + (hot.text?.length ?? 0))
+        count++
+        if (hot.time < oldest) oldest = hot.time
+        if (hot.time > newest) newest = hot.time
       }
       if (count === 0) return undefined
-      const delta = new Uint8Array(length)
-      writeHeader(viewOf(delta), { count, keep: ttl, oldest, newest })
+      if (scratch.length < most) scratch = Buffer.allocUnsafeSlow(2 * most)
+      const view = viewOf(scratch)
+      writeHeader(view, { count, keep: ttl, oldest, newest })
       let at = HEADER_BYTES
-      for (const { bytes, from, to } of runs) {
-        delta.set(bytes.subarray(from, to), at)
-        at += to - from
+      for (const hot of dirty) {
+        if (hot.place === NONE) continue
+        hot.place = at
+        at = writeEntry(scratch, view, at, hot.f0, hot.f1, hot.time, hot.key, hot.text ?? '', hot.exists ? 0 : DELETED)
       }
-      return delta
+      return new Uint8Array(scratch.subarray(0, at))
     },
 
     sealed(): void {
-      if (keys.length === 0 && clock.watermark === settled) return
+      if (dirty.length === 0 && clock.watermark === settled) return
+      const view = viewOf(scratch)
       let appended = 0
-      for (const chunk of chunks.written) appended += chunk.length - chunk.since
-      for (let i = 0; i < keys.length; i++) {
-        const at = i * NOTE
-        const chunk = chunks.byId[log[at + 2]!]!
-        const offset = log[at + 3]!
-        if (holds(chunk, offset) || !locate(log[at]!, log[at + 1]!, chunk.id, offset)) continue
-        release()
-        chunk.live--
+      for (const hot of dirty) {
+        const { key, f0, f1, place, exists } = hot
+        hot.dirty = false
+        if (!hot.stale) hot.text = undefined
+        if (place === NONE) continue
+        hot.place = NONE
+        const known = find(key, f0, f1, hot.chunk, hot.offset)
+        if (known) chunks.byId[shard.words[slot + 2]!]!.live--
+        if (!exists) {
+          if (known) release()
+          hot.chunk = 0
+          continue
+        }
+        const size = entryBytes(view, place)
+        const to = chunks.copy(scratch, place, size, hot.time)
+        appended += size
+        if (!known) take(f0, f1)
+        point(to.id, chunks.offset)
+        hot.chunk = to.id
+        hot.offset = chunks.offset
       }
-      keys.length = 0
+      dirty = []
+      written.length = 0
+      texts.length = 0
+      times.length = 0
+      if (scratch.length > MOST_SCRATCH) scratch = Buffer.alloc(0)
       if (Number.isFinite(clock.watermark) && clock.watermark > settled) settled = clock.watermark
       collectSome(appended)
-      chunks.settle()
       chunks.shrink()
     },
 
@@ -504,10 +507,14 @@ export function createTable<V>({
     },
 
     get memory(): number {
-      return chunks.held + shards.bytes + log.byteLength + youngBytes * 2
+      return chunks.held + shards.bytes + scratch.byteLength + youngBytes * 2
     },
 
     get size(): number {
+      let { size } = shards
+      for (const hot of dirty) {
+        if (hot.dirty) size += (hot.exists ? 1 : 0) - (find(hot.key, hot.f0, hot.f1, hot.chunk, hot.offset) ? 1 : 0)
+      }
       return size
     },
 
