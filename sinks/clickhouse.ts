@@ -88,6 +88,7 @@ function check<T extends Row>({ table, columns, orderBy, replace, url, database,
     if (typeof columns![each as keyof T] !== 'string')
       throw wrong(`the type of column ${each} must be text such as 'String'`)
   }
+  if (typeof orderBy === 'string') throw wrong(`orderBy must be a list of columns, got '${orderBy}'`)
   if (replace && !orderBy?.length) throw wrong('replace needs orderBy: the columns that tell rows of one thing')
   for (const each of [...(orderBy ?? []), ...(replace ? [replace.version, replace.deleted ?? replace.version] : [])])
     if (names && !names.includes(each)) throw wrong(`columns has no ${each} to order or replace by`)

@@ -24,11 +24,20 @@ const NEWLINE = 10
  *
  * Guarantee: idempotent. A batch's name is kept with its records, in one write, and a batch that the log has is not
  * appended again; one that a crash cut short leaves nothing in that partition. Rows of one key stay in their order.
+ *
+ * @throws MillraceError BAD_OPTION when an option is not of its form
  */
 export function log<T>({ log: name, key, value, partitions }: LogSinkOptions<T>): Sink<T> {
   const where = `log ${shown(name)}`
   checkLogName(name, 'log')
   checkPartitions(partitions, where)
+  for (const [option, given] of [
+    ['key', key],
+    ['value', value],
+  ] as const) {
+    if (given === undefined || typeof given === 'function') continue
+    throw new MillraceError('BAD_OPTION', `${where}: ${option} must be a function of the row, got ${shown(given)}`)
+  }
   return {
     kind: 'log',
     guarantee: 'idempotent',

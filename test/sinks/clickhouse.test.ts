@@ -564,6 +564,7 @@ test.each([
   [{ table: 't', columns: {} }, /at least one column/],
   [{ table: 't', columns: { _seq: 'String' } }, /the sink's own/],
   [{ table: 't', columns: { 'a b': 'String' } }, /plain name, got 'a b'/],
+  [{ table: 't', orderBy: 'a' }, /orderBy must be a list of columns, got 'a'/],
   [{ table: 't', replace: { version: 'v' } }, /replace needs orderBy/],
   [{ table: 't', columns: { a: 'String' }, orderBy: ['b'] }, /columns has no b/],
   [{ table: 't', columns: { a: 'Nullable(String)' }, orderBy: ['a'] }, /is Nullable/],

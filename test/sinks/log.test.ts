@@ -95,6 +95,8 @@ test('two outputs of one task on one log do not take each other’s batches for 
 test('wrong options are refused when the pipeline is built, and a row that is no JSON is the row’s error', async () => {
   expect(() => log({ log: '../x' })).toThrow(/log.*'\.\.\/x'/)
   expect(() => log({ log: 'a', partitions: 1.5 })).toThrow(/partitions must be/)
+  expect(() => log({ log: 'a', key: 'id' as never })).toThrow(/log 'a': key must be a function of the row, got 'id'/)
+  expect(() => log({ log: 'a', value: 5 as never })).toThrow(/value must be a function/)
   const sink = await log<unknown>({ log: 'out' }).open(connectorContext(mkdtempSync(join(root, 'data-'))))
   expect(() => sink.encoder('t').row(undefined, rowMeta(0))).toThrow(
     /log 'out': a row must be JSON or null, got undefined/,
