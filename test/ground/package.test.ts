@@ -61,7 +61,11 @@ beforeAll(async () => {
     cpSync(join(ROOT, path), join(copy, path), { recursive: true })
   }
   symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'))
-  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: copy, env })
+  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: copy, env }).catch(
+    (error: { stdout: string; stderr: string }) => {
+      throw new Error(`npm pack failed:\n${error.stdout}${error.stderr}`)
+    },
+  )
   // The build says what it does before.
   packed = stdout.slice(stdout.search(/^[[{]/m))
   const [tarball] = readdirSync(folder).filter((name) => name.endsWith('.tgz'))
