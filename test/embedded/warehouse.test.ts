@@ -272,6 +272,8 @@ test('a process that is killed leaves none behind, whatever it was doing', async
     await systemRuntime.sleep(wait)
     young.kill()
   }
+  // A process that was begun just now is not yet called so.
+  await systemRuntime.sleep(500)
   await until(async () => (await running()).length === 0, 10_000)
 }, 60_000)
 
