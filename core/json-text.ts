@@ -61,11 +61,12 @@ function inspectObject(value: Record<string, unknown>, depth: number): number {
 
 /** An object literal's object, of this realm or of another. */
 function isPlain(value: object): boolean {
+  return hasPlainPrototype(value) && Object.getOwnPropertySymbols(value).length === 0
+}
+
+function hasPlainPrototype(value: object): boolean {
   const prototype = Object.getPrototypeOf(value)
-  return (
-    (prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null) &&
-    Object.getOwnPropertySymbols(value).length === 0
-  )
+  return prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null
 }
 
 /** The error for a value that was refused: walks it once more, slowly, and keeps the path. */
@@ -102,6 +103,6 @@ function offender(value: unknown, path: string, above: Set<unknown>): string | u
 function named(value: unknown): string {
   if (typeof value === 'number' || value === undefined) return String(value)
   if (typeof value !== 'object' || value === null) return `a ${typeof value}`
-  if (isPlain(value)) return 'an object with symbols for names'
+  if (hasPlainPrototype(value)) return 'an object with symbols for names'
   return `an instance of ${value.constructor?.name || 'a class'}`
 }
