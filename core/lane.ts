@@ -1,3 +1,4 @@
+import { MillraceError } from './errors.ts'
 import type { Logger } from './logger.ts'
 import type { Runtime } from './runtime.ts'
 import type { Delivery, Outcome, RowRejection } from './sink.ts'
@@ -123,7 +124,7 @@ export class Lane {
       attempt++
       if (recorded) {
         const marked = await host.commit({ lanes: [{ sink: this.output, attempts: members.map((batch) => batch.name) }] })
-        if (marked.kind !== 'committed') return host.failed(new Error('an attempt could not be recorded'))
+        if (marked.kind !== 'committed') return host.failed(notRecorded(marked, 'an attempt'))
       }
       for (const batch of members) batch.fresh = false
       const delivery: Delivery = {
@@ -140,9 +141,7 @@ export class Lane {
       if (outcome.kind === 'applied') return this.applied(members, outcome.receipt, outcome.rejected ?? [], body)
       if (outcome.kind === 'rejected' && outcome.retry === 'never') {
         if (single) return this.refused(head, outcome, body)
-        // nothing of the group took effect: its batches go on one by one
-        for (const batch of members) delete (batch as { group?: string }).group
-        return
+        return this.takeApart(name, members)
       }
       if (outcome.kind === 'unknown') afterUnknown = true
       this.state = 'retrying'
@@ -171,11 +170,18 @@ export class Lane {
     const name = `${this.life}/${this.host.task}/group/${this.output}/${this.groups++}`
     const result = await this.host.commit({ lanes: [{ sink: this.output, group: { name, members: members.map((batch) => batch.name) } }] })
     if (result.kind !== 'committed') {
-      this.host.failed(result.kind === 'failed' ? result.error : new Error(`a group could not be recorded: ${result.kind}`))
+      this.host.failed(notRecorded(result, 'a group'))
       return undefined
     }
     for (const batch of members) (batch as { group?: string }).group = name
     return members
+  }
+
+  /** Nothing of a group took effect: its batches go on one by one, after a restart, too. */
+  private async takeApart(name: string, members: readonly LaneBatch[]): Promise<void> {
+    const result = await this.host.commit({ lanes: [{ sink: this.output, ungroup: name }] })
+    if (result.kind !== 'committed') return this.host.failed(notRecorded(result, 'the end of a group'))
+    for (const batch of members) delete (batch as { group?: string }).group
   }
 
   private async bodyOf(members: readonly LaneBatch[]): Promise<Uint8Array> {
@@ -200,7 +206,7 @@ export class Lane {
         sink.latency.add(Math.max(0, now - arrived), batch.rows / samples.length)
       }
     }
-    const letters = rejected.length === 0 ? [] : this.letters(members[0]!, body, rejected)
+    const letters = rejected.length === 0 ? [] : rowLetters(members[0]!, body, rejected, now)
     this.removeHead(members)
     if (receipt !== undefined) this.receipt = receipt
     host.later({ sink: this.output, remove: members.map((batch) => batch.name), ...(receipt === undefined ? {} : { receipt }) }, letters)
@@ -209,7 +215,7 @@ export class Lane {
   /** The system will never take the batch as it is: the rows it named are set aside, and the rest goes on without them. */
   private async refused(batch: LaneBatch, outcome: Outcome & { kind: 'rejected'; retry: 'never' }, body: Uint8Array): Promise<void> {
     const rejections = outcome.rows ?? Array.from({ length: batch.rows }, (_, row) => ({ row, reason: outcome.reason }))
-    const letters = this.letters(batch, body, rejections)
+    const letters = rowLetters(batch, body, rejections, this.host.runtime.now())
     this.sink.rejected += rejections.length
     const bad = new Set(rejections.map(({ row }) => row))
     const good = lines(body).filter((_, row) => !bad.has(row))
@@ -223,7 +229,7 @@ export class Lane {
       rest = { ...stored, name: by.name, rows: good.length, body: kept, size: kept.length, attempts: 0, fresh: true }
     }
     const result = await this.host.commit({ lanes: [change], deadLetters: letters })
-    if (result.kind !== 'committed') return this.host.failed(result.kind === 'failed' ? result.error : new Error(`a rejection could not be recorded: ${result.kind}`))
+    if (result.kind !== 'committed') return this.host.failed(notRecorded(result, 'a rejection'))
     this.removeHead([batch])
     if (!rest) return
     this.batches.unshift(rest)
@@ -239,20 +245,34 @@ export class Lane {
     }
     this.state = 'ready'
   }
+}
 
-  private letters(batch: LaneBatch, body: Uint8Array, rejections: readonly RowRejection[]): DeadLetter[] {
-    const rows = lines(body)
-    return rejections.map(({ row, reason }) => ({
-      source: batch.name,
-      partition: -1,
-      position: row,
-      at: this.host.runtime.now(),
-      where: this.output,
-      code: 'SINK_REJECTED',
-      reason,
-      bytes: rows[row] ?? new Uint8Array(0),
-    }))
-  }
+/** What keeps a lane from going on. */
+export function notRecorded(result: Exclude<CommitResult, { kind: 'committed' }>, what: string): MillraceError {
+  if (result.kind === 'failed') return result.error
+  if (result.kind === 'fenced') return new MillraceError('FENCED', `${what} could not be recorded: another worker has opened this task; this one stops`)
+  return new MillraceError('STATE_FAILED', `it is not known whether ${what} was recorded (${result.reason}); start again: the store knows`)
+}
+
+/** Rows of a batch as dead letters: those named, or all of them for one reason. */
+export function rowLetters(
+  batch: Pick<StagedBatch, 'name' | 'sink'>,
+  body: Uint8Array,
+  rejections: readonly RowRejection[] | string,
+  at: number,
+): DeadLetter[] {
+  const rows = lines(body)
+  const named = typeof rejections === 'string' ? rows.map((_, row) => ({ row, reason: rejections })) : rejections
+  return named.map(({ row, reason }) => ({
+    source: batch.name,
+    partition: -1,
+    position: row,
+    at,
+    where: batch.sink,
+    code: 'SINK_REJECTED',
+    reason,
+    bytes: rows[row] ?? new Uint8Array(0),
+  }))
 }
 
 /** The rows of a body whose format is a line a row. */

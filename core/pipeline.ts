@@ -1,4 +1,4 @@
-import { type Duration, shown } from './duration.ts'
+import { type Duration, milliseconds, shown } from './duration.ts'
 import { MillraceError } from './errors.ts'
 import { compile, type Plan } from './plan.ts'
 import type { Output, OutputNode } from './stream.ts'
@@ -22,6 +22,8 @@ export interface Pipeline<out O = unknown> {
 export interface PipelinePlan {
   readonly plan: Plan
   readonly maxPoison: number
+  /** Milliseconds that a drain waits for deliveries. */
+  readonly drain: number
 }
 
 /**
@@ -37,8 +39,9 @@ export function pipeline<O extends Record<string, Output<unknown>>>(name: string
   if (!(maxPoison >= 0 && maxPoison <= 1)) {
     throw new MillraceError('BAD_OPTION', `pipeline "${name}": maxPoison must be a share from 0 to 1, got ${shown(maxPoison)}`)
   }
+  const drain = milliseconds(options.drain ?? '10s', `pipeline "${name}": drain`)
   const plan = compile(name, outputs as unknown as Record<string, OutputNode>)
-  const made = { name, outputs, [PIPELINE]: { plan, maxPoison } satisfies PipelinePlan }
+  const made = { name, outputs, [PIPELINE]: { plan, maxPoison, drain } satisfies PipelinePlan }
   return made
 }
 

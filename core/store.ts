@@ -81,6 +81,8 @@ export interface LaneChange {
   readonly replace?: { readonly of: string; readonly by: StagedBatch }
   /** Batches that are about to be sent together under a name of their own, oldest first. */
   readonly group?: { readonly name: string; readonly members: readonly string[] }
+  /** A group that surely took no effect, and whose members go one by one from now on, under their own names. */
+  readonly ungroup?: string
   /** Batches of which an attempt is about to be made (`windowed` and `ledger` sinks). */
   readonly attempts?: readonly string[]
 }

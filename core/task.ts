@@ -6,14 +6,14 @@ import type { ElementMeta } from './element.ts'
 import { Intake } from './intake.ts'
 import { createJournal } from './journal.ts'
 import { createState, type TaskState } from './keyed-state.ts'
-import { Lane, type LaneBatch, type LaneHost } from './lane.ts'
+import { Lane, type LaneBatch, type LaneHost, notRecorded, rowLetters } from './lane.ts'
 import type { Logger } from './logger.ts'
 import type { Plan, PlanNode } from './plan.ts'
 import type { Runtime } from './runtime.ts'
 import type { Encoder } from './sink.ts'
 import type { SinkHost } from './sink-host.ts'
 import type { OpenSource, RawRecord, Reader } from './source.ts'
-import type { Change, CommitResult, Compaction, DeadLetter, LaneChange, OpenedTask, StagedBatch, StateBlob, Store } from './store.ts'
+import type { Change, CommitResult, Compaction, DeadLetter, LaneChange, OpenedTask, StagedBatch, StateBlob, Store, StoredBatch } from './store.ts'
 import { planCompaction } from './compaction.ts'
 import { idleUntil, idleWatermark, newSourceClock, type SourceClock } from './watermark.ts'
 
@@ -175,6 +175,7 @@ export class Task {
     this.life = runtime.id().replaceAll('-', '').slice(0, 16)
     const facts = this.opened.facts === undefined ? undefined : (JSON.parse(this.opened.facts) as Facts)
     if (facts) this.check(facts)
+    if (facts && this.options.toDeadLetters) await this.setAside(facts)
     if (this.opened.deaths > 1) this.limit = Math.max(1, EPOCH.first >> (this.opened.deaths - 1))
     this.flow = new Flow(plan, {
       runtime,
@@ -825,9 +826,10 @@ export class Task {
   /** Whether a lane takes a batch; what it does not take is set aside, whole, in the same commit. */
   private fits(batch: StagedBatch, lane: Lane): boolean {
     const bound = this.bounds[this.lanes.indexOf(lane)]!
-    if (!bound.park || lane.bytes + batch.body.length <= bound.bytes) return true
-    this.letters.push({ source: batch.name, partition: -1, position: 0, at: batch.stagedAt, where: batch.sink, code: 'SINK_REJECTED', reason: `the lane is full, and whenFull is 'park': ${batch.rows} rows`, bytes: batch.body })
-    this.totals.deadLetters += batch.rows
+    if (!bound.park || (lane.bytes + batch.body.length <= bound.bytes && batch.stagedAt - lane.oldest < bound.age)) return true
+    const letters = rowLetters(batch, batch.body, `the lane is full, and whenFull is 'park'`, batch.stagedAt)
+    this.letters.push(...letters)
+    this.totals.deadLetters += letters.length
     lane.state = 'parked'
     return false
   }
@@ -933,6 +935,25 @@ export class Task {
     }
   }
 
+  /** Makes dead letters of what is staged for outputs that are gone, or for another system than today's. */
+  private async setAside(facts: Facts): Promise<void> {
+    const { plan, sinks, store, runtime } = this.options
+    const kept: StoredBatch[] = []
+    for (const batch of this.opened.batches) {
+      const i = plan.outputs.findIndex(({ name }) => name === batch.sink)
+      if (i >= 0 && facts.sinks[batch.sink] === sinks[i]!.open.identity) {
+        kept.push(batch)
+        continue
+      }
+      const reason = `it was staged for ${facts.sinks[batch.sink]}, which the pipeline no longer has (--to-dead-letters)`
+      const deadLetters = rowLetters(batch, await store.body(this.id, batch.name), reason, runtime.now())
+      const result = await this.commit({ lanes: [{ sink: batch.sink, remove: [batch.name] }], deadLetters })
+      if (result.kind !== 'committed') throw notRecorded(result, 'what was set aside')
+      this.totals.deadLetters += deadLetters.length
+    }
+    this.opened = { ...this.opened, batches: kept }
+  }
+
   private stateOf(node: PlanNode, clock: { watermark: number }): Record<string, unknown> {
     if (node.node.kind !== 'operator') return {}
     const made: Record<string, unknown> = {}
@@ -958,7 +979,8 @@ export class Task {
     if (this.pending.length === 0) return
     const lanes = this.pending.splice(0)
     const deadLetters = this.pendingLetters.splice(0)
-    await this.options.store.commit({ task: this.id, fence: this.opened.fence, lanes, deadLetters })
+    const result = await this.options.store.commit({ task: this.id, fence: this.opened.fence, lanes, deadLetters })
+    if (result.kind !== 'committed' && !this.killed.signal.aborted) throw notRecorded(result, 'what was delivered')
   }
 
   private laneHost(): LaneHost {

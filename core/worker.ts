@@ -48,9 +48,6 @@ export interface Worker {
   abort(): Promise<void>
 }
 
-/** Milliseconds that a drain waits for deliveries. */
-const DRAIN = 10_000
-
 /**
  * Runs a pipeline: opens its sources and sinks, one task a partition, and works until the sources end or it is stopped.
  *
@@ -58,7 +55,7 @@ const DRAIN = 10_000
  */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { pipeline, store, runtime, logger, metrics, inputs = {}, untilEnd = false } = options
-  const { plan, maxPoison } = planOf(pipeline)
+  const { plan, maxPoison, drain } = planOf(pipeline)
   const started = runtime.elapsed()
   const unknown = Object.keys(inputs).find((name) => !plan.sources.some((source) => source.name === name))
   if (unknown !== undefined) {
@@ -128,12 +125,15 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const lags = sources.map((): number | null => null)
   const measured = measure(metrics, pipeline.name)
 
+  const sample = async () => {
+    for (let i = 0; i < sources.length; i++) {
+      const left = await Promise.all(tasks.map((task) => task.readers[i]!.lag().catch(() => undefined)))
+      lags[i] = left.some((lag) => lag === undefined) ? null : left.reduce((sum: number, lag) => sum + lag!, 0)
+    }
+  }
   const watch = async () => {
     while (state === 'running') {
-      for (let i = 0; i < sources.length; i++) {
-        const left = await Promise.all(tasks.map((task) => task.readers[i]!.lag().catch(() => undefined)))
-        lags[i] = left.some((lag) => lag === undefined) ? null : left.reduce((sum: number, lag) => sum + lag!, 0)
-      }
+      await sample()
       measured(status())
       await runtime.sleep(1_000, draining.signal)
     }
@@ -144,12 +144,13 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     await Promise.all(tasks.map((task) => task.run()))
     if (failure === undefined) {
       const limit = new AbortController()
-      draining.signal.addEventListener('abort', () => void runtime.sleep(DRAIN, limit.signal).then(() => limit.abort()), { once: true })
-      if (draining.signal.aborted) void runtime.sleep(DRAIN, limit.signal).then(() => limit.abort())
+      draining.signal.addEventListener('abort', () => void runtime.sleep(drain, limit.signal).then(() => limit.abort()), { once: true })
+      if (draining.signal.aborted) void runtime.sleep(drain, limit.signal).then(() => limit.abort())
       await Promise.all(tasks.map((task) => task.delivered(limit.signal)))
       limit.abort()
     }
     state = failure === undefined ? 'ended' : 'failed'
+    await sample()
     const last = status()
     draining.abort()
     await Promise.all(tasks.map((task) => task.close()))

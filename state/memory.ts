@@ -189,9 +189,11 @@ export function memoryStore({ disk = new MemoryDisk(), flush = () => 'committed'
 
   function applyLane(
     task: MemoryTask,
-    { sink, remove = [], receipt, replace, group, attempts = [] }: LaneChange,
+    { sink, remove = [], receipt, replace, group, ungroup, attempts = [] }: LaneChange,
   ): void {
     const order = replace && task.batches.get(replace.of)!.order
+    for (const batch of ungroup === undefined ? [] : task.batches.values())
+      if (batch.sink === sink && batch.group === ungroup) delete batch.group
     for (const name of group?.members ?? []) task.batches.get(name)!.group = group!.name
     for (const name of attempts) task.batches.get(name)!.attempts += 1
     for (const name of remove) task.batches.delete(name)

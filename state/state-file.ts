@@ -376,9 +376,14 @@ export function openStateFile({ path, acceptOlder, id, secret, checkpoint }: Sta
   function applyLane(
     task: Task,
     { batches }: Lists,
-    { sink, remove = [], receipt, replace, group, attempts = [] }: LaneChange,
+    { sink, remove = [], receipt, replace, group, ungroup, attempts = [] }: LaneChange,
   ): void {
     const order = replace && batches.get(replace.of)!.order
+    for (const row of ungroup === undefined ? [] : [...batches.values()]) {
+      if (row.sink !== sink || row.group !== ungroup) continue
+      const { group: _, ...alone } = row
+      putBatch(task, alone)
+    }
     for (const name of group?.members ?? []) putBatch(task, { ...batches.get(name)!, group: group!.name })
     for (const name of attempts) {
       const row = batches.get(name)!

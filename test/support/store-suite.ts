@@ -258,6 +258,30 @@ export function storeSuite(name: string, make: () => Promise<StorePlace>): void 
       await expect(store.body(TASK, 'b1')).rejects.toMatchObject({ code: 'NOT_FOUND' })
     })
 
+    it('takes a group apart, and leaves those of other sinks and names alone', async () => {
+      const { fence } = await store.open(TASK)
+      const staged = [batch('b1'), batch('b2'), batch('b3'), batch('b4'), batch('o1', { sink: 'rows' }), batch('o2', { sink: 'rows' })]
+      committed(await store.commit({ task: TASK, fence, epoch: 1, staged }))
+      const group = (sink: string, name: string, ...members: string[]) => ({ sink, group: { name, members } })
+      committed(
+        await store.commit({
+          task: TASK,
+          fence,
+          lanes: [group('emails', 'g1', 'b1', 'b2'), group('emails', 'g2', 'b3', 'b4'), group('rows', 'g1', 'o1', 'o2')],
+        }),
+      )
+      committed(await store.commit({ task: TASK, fence, lanes: [{ sink: 'emails', ungroup: 'g1', attempts: ['b1'] }] }))
+      const opened = await crashed()
+      expect(opened.batches.map(({ name: one, group: of, attempts }) => [one, of, attempts])).toEqual([
+        ['b1', undefined, 1],
+        ['b2', undefined, 0],
+        ['b3', 'g2', 0],
+        ['b4', 'g2', 0],
+        ['o1', 'g1', 0],
+        ['o2', 'g1', 0],
+      ])
+    })
+
     it('keeps groups and attempts over a crash, and the last receipt of each sink', async () => {
       const { fence } = await store.open(TASK)
       committed(
