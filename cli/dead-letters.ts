@@ -1,42 +1,49 @@
-import { isUtf8 } from 'node:buffer'
-import { join, resolve } from 'node:path'
-import { MillraceError } from '../core/errors.ts'
-import { inspect } from '../state/inspect.ts'
+import { Command, InvalidArgumentError } from 'commander'
+import { DEFAULT_DATA } from './defaults.ts'
 
-interface ListOptions {
-  data: string
-  limit?: string
-  json?: boolean
+const PAGE = `
+Examples:
+  millrace dead-letters list --where decode
+  millrace dead-letters show 3
+  millrace dead-letters export > dead-letters.jsonl
+
+A dead letter is a record, a timer or a sink's row that could not be worked on: it is kept whole, with where it failed and
+why, and counted. All of this works while the pipeline runs.
+
+Exit codes: 0 done · 2 no such data directory or dead letter · 4 the state file
+`
+
+/** `millrace dead-letters list | show | export`. */
+export function deadLettersCommand(): Command {
+  const command = new Command('dead-letters').description('See what was set aside, and why.').addHelpText('after', PAGE)
+  command
+    .command('list')
+    .description('the first of them, one a line')
+    .option('--data <DIR>', 'the data directory', DEFAULT_DATA)
+    .option('--where <NAME>', 'only those that failed there: decode, or the name of an operator or output')
+    .option('--task <TASK>', 'only those of one task, such as cart-abandonment/main/0')
+    .option('--after <ID>', 'those that follow this one', whole)
+    .option('--limit <N>', 'at most so many', whole, 50)
+    .option('--json', 'one line of JSON each')
+    .action(async (options) => (await import('./show-dead-letters.ts')).listDeadLetters(options))
+  command
+    .command('show')
+    .description('one of them whole: its reason, its place and its bytes')
+    .argument('<id>', 'its number in the list', whole)
+    .option('--data <DIR>', 'the data directory', DEFAULT_DATA)
+    .option('--json', 'as one line of JSON')
+    .action(async (id, options) => (await import('./show-dead-letters.ts')).showDeadLetter(id, options))
+  command
+    .command('export')
+    .description('all of them, as lines of JSON with their text, or base64 where they are not UTF-8')
+    .option('--data <DIR>', 'the data directory', DEFAULT_DATA)
+    .option('--where <NAME>', 'only those that failed there')
+    .option('--task <TASK>', 'only those of one task')
+    .action(async (options) => (await import('./show-dead-letters.ts')).exportDeadLetters(options))
+  return command
 }
 
-/** Lists what was set aside, with its reason; also while a pipeline runs. */
-export function listDeadLetters({ data, limit = '100', json = false }: ListOptions): void {
-  const inspector = inspect(join(resolve(data), 'state.db'))
-  try {
-    const letters = inspector.deadLetters.list({ limit: Number(limit) })
-    for (const { bytes, ...letter } of letters) {
-      if (json) process.stdout.write(`${JSON.stringify({ ...letter, ...shown(bytes) })}\n`)
-      else process.stdout.write(`${letter.id}  ${new Date(letter.at).toISOString()}  ${letter.where}  ${letter.code}  ${letter.source} at ${letter.position}  ${letter.reason}\n`)
-    }
-    if (!json) process.stdout.write(`${letters.length} of ${inspector.deadLetters.count()} dead letters\n`)
-  } finally {
-    inspector.close()
-  }
-}
-
-/** Shows one dead letter whole. @throws MillraceError NOT_FOUND */
-export function showDeadLetter(id: string, { data }: { data: string }): void {
-  const inspector = inspect(join(resolve(data), 'state.db'))
-  try {
-    const letter = inspector.deadLetters.get(Number(id))
-    if (!letter) throw new MillraceError('NOT_FOUND', `there is no dead letter ${id}: millrace dead-letters list shows what there is`)
-    const { bytes, ...rest } = letter
-    process.stdout.write(`${JSON.stringify({ ...rest, ...shown(bytes) }, null, 2)}\n`)
-  } finally {
-    inspector.close()
-  }
-}
-
-function shown(bytes: Uint8Array): { text: string } | { base64: string } {
-  return isUtf8(bytes) ? { text: Buffer.from(bytes).toString('utf8') } : { base64: Buffer.from(bytes).toString('base64') }
+function whole(text: string): number {
+  if (/^\d{1,15}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('It must be a whole number.')
 }
