@@ -25,6 +25,8 @@ export interface LaneHost {
   commit(change: Omit<Change, 'task' | 'fence'>): Promise<CommitResult>
   /** Lets a change go with the next commit, whenever that is. */
   later(change: LaneChange, deadLetters: readonly DeadLetter[]): void
+  /** So many rows became dead letters in a change of the lane's own. */
+  setAside(rows: number): void
   /** The lane has room again, or is empty. */
   progressed(): void
   /** The task cannot go on. */
@@ -73,12 +75,16 @@ export class Lane {
     return this.batches[0]?.stagedAt ?? Number.POSITIVE_INFINITY
   }
 
-  /** Takes in a batch that has been committed. */
+  /** Counts a batch in that is on its way to the store. */
+  expect(batch: StagedBatch): void {
+    this.bytes += batch.body.length
+  }
+
+  /** Takes in a batch that was expected, and has been committed. */
   add(batch: StagedBatch, samples: LaneBatch['samples']): void {
     const { body, ...rest } = batch
     const kept = this.memory + body.length <= LANE_MEMORY
     if (kept) this.memory += body.length
-    this.bytes += body.length
     this.batches.push({ ...rest, size: body.length, attempts: 0, body: kept ? body : undefined, fresh: true, ...(samples ? { samples } : {}) })
     this.wake?.()
   }
@@ -230,6 +236,7 @@ export class Lane {
     }
     const result = await this.host.commit({ lanes: [change], deadLetters: letters })
     if (result.kind !== 'committed') return this.host.failed(notRecorded(result, 'a rejection'))
+    this.host.setAside(letters.length)
     this.removeHead([batch])
     if (!rest) return
     this.batches.unshift(rest)

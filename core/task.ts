@@ -84,6 +84,8 @@ export interface TaskOptions {
 
 /** Bounds of one epoch: records, staged bytes, and the milliseconds that its flow should take. */
 const EPOCH = { first: 500, most: 50_000, bytes: 8 * 1024 * 1024, target: 50 }
+/** With so many batches in a lane, an epoch begins so many milliseconds after the last one. */
+const LINGER = { batches: 10_000, ms: 250 }
 /** Records that a partition's poison is counted over, and how many of them are no flood yet. */
 const POISON = { window: 1_000, atLeast: 20 }
 /** Deaths in a row before the first commit, after which the first record itself is taken for the killer. */
@@ -129,6 +131,7 @@ export class Task {
   private opened!: OpenedTask
   private life = ''
   private epoch = 0
+  private lastEpoch = 0
   private staging: Staging[] = []
   private stagedBytes = 0
   private letters: DeadLetter[] = []
@@ -247,6 +250,7 @@ export class Task {
           if (this.idle() > 0) await this.pause(wait)
           continue
         }
+        await this.linger()
         await this.runEpoch()
       }
       this.ended = this.clocks.every((clock) => clock.sealed)
@@ -324,6 +328,14 @@ export class Task {
       wait = Math.min(wait, at - now)
     }
     return Math.max(1, wait)
+  }
+
+  /** Behind a sink that takes nothing, epochs of few records would leave more batches than memory should list. */
+  private async linger(): Promise<void> {
+    const { runtime } = this.options
+    const since = runtime.elapsed() - this.lastEpoch
+    if (since < LINGER.ms && this.lanes.some((lane) => lane.length > LINGER.batches)) await runtime.sleep(LINGER.ms - since, this.stopping.signal)
+    this.lastEpoch = runtime.elapsed()
   }
 
   private laneFull(): boolean {
@@ -823,10 +835,13 @@ export class Task {
     this.compact()
   }
 
-  /** Whether a lane takes a batch; what it does not take is set aside, whole, in the same commit. */
+  /** Whether a lane takes a batch; the rows of one that it does not take are set aside in the same commit. */
   private fits(batch: StagedBatch, lane: Lane): boolean {
     const bound = this.bounds[this.lanes.indexOf(lane)]!
-    if (!bound.park || (lane.bytes + batch.body.length <= bound.bytes && batch.stagedAt - lane.oldest < bound.age)) return true
+    if (!bound.park || (lane.bytes + batch.body.length <= bound.bytes && batch.stagedAt - lane.oldest < bound.age)) {
+      lane.expect(batch)
+      return true
+    }
     const letters = rowLetters(batch, batch.body, `the lane is full, and whenFull is 'park'`, batch.stagedAt)
     this.letters.push(...letters)
     this.totals.deadLetters += letters.length
@@ -997,6 +1012,9 @@ export class Task {
         this.pendingLetters.push(...letters)
         this.totals.deadLetters += letters.length
         if (!this.committing) void this.flush().catch((error) => this.fail(error))
+      },
+      setAside: (rows) => {
+        this.totals.deadLetters += rows
       },
       progressed: () => this.wake?.(),
       failed: (error) => this.fail(error),
