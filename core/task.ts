@@ -369,6 +369,8 @@ export class Task {
     else taken = await this.runAsynchronous()
     const lasted = runtime.elapsed() - began
     await this.commitEpoch()
+    // with little to do, more records a commit are worth more than an early start
+    if (taken < this.limit && lasted < EPOCH.target) await this.settled()
     if (taken === 0) return
     if (lasted > EPOCH.target) this.limit = Math.max(50, Math.floor(this.limit * 0.75))
     else if (taken >= this.limit) this.limit = Math.min(EPOCH.most, this.limit + 500)

@@ -33,7 +33,7 @@ export interface ClickHouseOptions<R> {
 }
 
 /** Not more than one insert in this many milliseconds: small inserts make parts faster than a table can merge them. */
-const PACE = 50
+const PACE = 20
 /** Several small batches that wait become one insert, up to here. */
 const GROUP = { rows: 100_000, bytes: 16 * 1_048_576 } as const
 const IDENTIFIER = /^[A-Za-z_]\w*$/
