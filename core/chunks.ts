@@ -60,6 +60,7 @@ export function createChunks({ memory, spill }: ChunksOptions) {
   let nextSize = SMALLEST
   let hand = 0
   let open = add(Buffer.alloc(0))
+  if (spill !== undefined) removeLeftover(spill)
 
   function add(bytes: Buffer): Chunk {
     const id = freeIds.pop() ?? byId.length
@@ -235,4 +236,11 @@ export function createChunks({ memory, spill }: ChunksOptions) {
     },
   }
   return chunks
+}
+
+/** A process that was killed has left its file. One that cannot be removed is emptied before it is used, or not used. */
+function removeLeftover(path: string): void {
+  try {
+    rmSync(path, { force: true })
+  } catch {}
 }

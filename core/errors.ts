@@ -12,7 +12,7 @@ export const ERROR_CODES = {
   STATE_FAILED: { exit: 4, meaning: 'The disk reports an error at the state file.' },
   STATE_BEHIND: { exit: 4, meaning: 'The state file is older than its witness: an old copy was put back, or commits were lost.' },
   STATE_TOO_NEW: { exit: 4, meaning: 'The state file was written by a newer version of Millrace.' },
-  STATE_TOO_LARGE: { exit: 4, meaning: "A task's state has passed its limit." },
+  STATE_TOO_LARGE: { exit: 4, meaning: "A task's state, or one value of it, has passed its limit." },
   TOPOLOGY_CHANGED: { exit: 5, meaning: 'The pipeline changed so that stored state or staged batches would be orphaned.' },
   LOG_DAMAGED: { exit: 4, meaning: 'A partition of the embedded log fails its checksums.' },
   SOURCE_CHANGED: { exit: 5, meaning: 'A source is not the one that the stored position belongs to.' },

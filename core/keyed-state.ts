@@ -18,17 +18,17 @@ export interface StateDeps {
   journal: Journal
   /** The store's: fingerprints are keyed with it. */
   secret: Uint8Array
-  /** Bytes of a table's encoded values that stay in memory, where there is a spill file. @default 256 MB */
-  memory?: number | undefined
-  /** Path of a local file for the rest of a table; one table, one file. @default none: all stays in memory */
-  spill?: string | undefined
+  /** What messages call it: the operator's name and its own. @default the kind of state */
+  name?: string | undefined
+  /** How many bytes of a table's values stay in memory, and the local file that the rest goes to: one a table. @default all stays in memory */
+  cache?: { readonly path: string; readonly bytes: number } | undefined
 }
 
 /** What a task does with any piece of state. */
 export interface TaskState extends StateStructure {
   /** Bytes that what is alive would take in one blob, about: tells `planCompaction` what could be gained. */
   readonly live: number
-  /** Frees what is held outside memory. */
+  /** Frees what is held outside memory; nothing may be read or written from here on. */
   close(): void
 }
 
@@ -51,13 +51,22 @@ export function createState(declaration: StateDeclaration, deps: StateDeps): Tas
 /** Makes the piece of state that an operator declares. */
 export function createState(
   declaration: StateDeclaration,
-  { clock, journal, secret, memory, spill }: StateDeps,
+  { name, clock, journal, secret, cache }: StateDeps,
 ): TaskState {
   switch (declaration.kind) {
     case 'expiring-set':
       return createExpiringSet({ within: declaration.within, clock, journal, secret })
     case 'table':
-      return createTable({ ttl: declaration.ttl, revive: declaration.revive, clock, journal, secret, memory, spill })
+      return createTable({
+        name,
+        ttl: declaration.ttl,
+        revive: declaration.revive,
+        clock,
+        journal,
+        secret,
+        memory: cache?.bytes,
+        spill: cache?.path,
+      })
     case 'timers':
       return createTimers({ journal, secret })
   }

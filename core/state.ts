@@ -26,7 +26,8 @@ export interface Table<V> {
   get(key: string): V | undefined
   /**
    * @param time event time of the write: the value is gone once time + ttl ≤ watermark
-   * @throws MillraceError NOT_JSON with the path of what is not JSON
+   * @throws MillraceError NOT_JSON with the path of what is not JSON; STATE_TOO_LARGE when key and value have more than
+   * 16 million characters
    */
   set(key: string, value: V, time: number): void
   delete(key: string): void

@@ -8,6 +8,8 @@ import { createShards, type Shard } from './shards.ts'
 import type { Journal, StateClock, StateStructure, Table } from './state.ts'
 
 export interface TableOptions {
+  /** What messages call it. @default 'table' */
+  name?: string | undefined
   /** Milliseconds that a value is kept after the time of its last write. */
   ttl: number
   clock: StateClock
@@ -20,6 +22,8 @@ export interface TableOptions {
   memory?: number | undefined
   /** Path of a local file for the rest: a cache that is emptied when it is opened. @default none: all stays in memory */
   spill?: string | undefined
+  /** Characters of a key and the JSON text of its value together. @default 16,777,216 */
+  largest?: number | undefined
 }
 
 /** Blobs of tables: a header, then entries as in `entry.ts`, at most one a key. */
@@ -67,6 +71,7 @@ interface Hot {
  * watermark, is collected in bounded pieces then.
  */
 export function createTable<V>({
+  name = 'table',
   ttl,
   clock,
   journal,
@@ -74,6 +79,7 @@ export function createTable<V>({
   revive,
   memory = 256 * 1024 * 1024,
   spill,
+  largest = 16 * 1024 * 1024,
 }: TableOptions) {
   const fingerprint = fingerprinter(secret)
   const chunks = createChunks({ memory, spill })
@@ -259,6 +265,13 @@ export function createTable<V>({
     dirty.push(hot)
   }
 
+  function tooLarge(key: string, text: string): MillraceError {
+    return new MillraceError(
+      'STATE_TOO_LARGE',
+      `${name}: a key of ${key.length} characters was given a value of ${text.length} characters of JSON, and both together may have ${largest}. Keep less of it, such as the latest entries only, or spread it over several keys`,
+    )
+  }
+
   function decode(text: string): unknown {
     const stored: unknown = JSON.parse(text)
     return revive === undefined ? stored : revive(stored)
@@ -367,6 +380,7 @@ export function createTable<V>({
 
     set(key: string, value: V, time: number): void {
       const { text, exact } = jsonText(value)
+      if (text.length + key.length > largest) throw tooLarge(key, text)
       const hot = hotOf(key, false)
       note(hot)
       hot.exists = true

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { bytes, milliseconds } from './duration.ts'
 import { MillraceError, messageOf } from './errors.ts'
@@ -14,7 +15,7 @@ import type { Encoder } from './sink.ts'
 import type { SinkHost } from './sink-host.ts'
 import type { OpenSource, RawRecord, Reader } from './source.ts'
 import type { Change, CommitResult, Compaction, DeadLetter, LaneChange, OpenedTask, StagedBatch, StateBlob, Store, StoredBatch } from './store.ts'
-import { planCompaction } from './compaction.ts'
+import { type BlobWeight, expiryOf, planCompaction } from './compaction.ts'
 import { idleUntil, idleWatermark, newSourceClock, type SourceClock } from './watermark.ts'
 
 /** What one task's facts hold, as JSON, beside its state in the store. */
@@ -78,6 +79,8 @@ export interface TaskOptions {
   readonly renameState: Readonly<Record<string, string>>
   readonly toDeadLetters: boolean
   readonly epoch?: EpochBounds | undefined
+  /** Where each table keeps what its share of memory has no room for. @default all stays in memory */
+  readonly cache?: { readonly directory: string; readonly bytes: number } | undefined
   /** Called at the first thing that keeps the task from going on. */
   failed(error: unknown): void
 }
@@ -123,7 +126,7 @@ export class Task {
   private readonly stopping = new AbortController()
   private readonly killed = new AbortController()
   private readonly journal = createJournal()
-  private readonly structures: { slot: string; state: TaskState; blobs: { id: number; bytes: number }[] }[] = []
+  private readonly structures: { slot: string; state: TaskState; blobs: BlobWeight[] }[] = []
   private readonly clocks: SourceClock[]
   private readonly positions: { next: number; last: { position: number; checksum: number } | null; raw: RawRecord | undefined }[]
   private intakes: Intake[] = []
@@ -188,6 +191,7 @@ export class Task {
         this.totals[what]++
       },
     })
+    this.opened = { ...this.opened, blobs: [] }
     for (const [level, segment] of this.flow.segments.entries()) {
       segment.meta.versions = { next: (stamp) => (this.version = Math.max(this.version + 1, stamp * 1024)) }
       segment.clock.watermark = unstored(facts?.watermarks[level])
@@ -258,7 +262,14 @@ export class Task {
       await this.settled()
     } catch (error) {
       this.fail(error)
+    } finally {
+      this.closeState()
     }
+  }
+
+  /** Frees the cache files of its state, which no epoch may read from here on. */
+  closeState(): void {
+    for (const { state } of this.structures) state.close()
   }
 
   /** Takes no further records; the epoch under way ends as usual. */
@@ -816,25 +827,26 @@ export class Task {
     }
     this.begun = true
     for (const position of this.positions) position.raw = undefined
-    return { change, staged, changed, installing }
+    const horizon = Math.min(...this.flow.segments.map((segment) => segment.clock.watermark))
+    return { change, staged, changed, installing, horizon }
   }
 
   /** The store's answer: what was staged is delivered. */
-  private committed({ change, staged, changed, installing }: ReturnType<Task['sealEpoch']>, result: CommitResult): void {
+  private committed({ change, staged, changed, installing, horizon }: ReturnType<Task['sealEpoch']>, result: CommitResult): void {
     if (result.kind === 'fenced') throw new MillraceError('FENCED', `${this.id}: another worker has opened this task; this one stops`)
     if (result.kind === 'failed') throw result.error
     if (result.kind === 'unknown') throw new MillraceError('STATE_FAILED', `${this.id}: it is not known whether epoch ${change.epoch} was committed (${result.reason}); start again: the store knows`)
     this.epochs++
-    changed.forEach(({ blobs }, i) => blobs.push({ id: result.blobs[i]!, bytes: change.blobs[i]!.bytes.length }))
+    changed.forEach(({ blobs }, i) => blobs.push(weightOf(result.blobs[i]!, change.blobs[i]!)))
     installing.forEach(({ slot, compaction }, i) => {
       const structure = this.structures.find((s) => s.slot === slot)!
       const at = structure.blobs.findIndex((blob) => blob.id === compaction.replaces[0])
-      const by = compaction.bytes ? [{ id: result.compacted[i]!, bytes: compaction.bytes.length }] : []
+      const by = compaction.bytes ? [weightOf(result.compacted[i]!, { ...compaction, bytes: compaction.bytes })] : []
       structure.blobs.splice(at, compaction.replaces.length, ...by)
       this.compacting = false
     })
     for (const { batch, lane, samples } of staged) lane.add(batch, samples)
-    this.compact()
+    this.compact(horizon)
   }
 
   /** Whether a lane takes a batch; the rows of one that it does not take are set aside in the same commit. */
@@ -852,11 +864,10 @@ export class Task {
   }
 
   /** Merges what has piled up in one slot, off the main thread; it is installed with a later commit. */
-  private compact(): void {
+  private compact(horizon: number): void {
     if (this.compacting) return
-    const horizon = this.flow.segments[0]!.clock.watermark
     for (const structure of this.structures) {
-      const ids = planCompaction(structure.blobs)
+      const ids = planCompaction(structure.blobs, { horizon, live: structure.state.live })
       if (!ids) continue
       this.compacting = true
       const oldest = structure.blobs[0]!.id === ids[0]
@@ -977,10 +988,12 @@ export class Task {
     for (const [piece, declaration] of Object.entries(node.node.definition.state ?? {})) {
       const slot = `${node.name}/${piece}`
       const before = Object.entries(this.renamed).find(([, to]) => to === slot)?.[0] ?? slot
-      const state = createState(declaration, { clock, journal: this.journal, secret: this.options.store.secret })
+      const { store, cache } = this.options
+      const file = cache && { path: join(cache.directory, encodeURIComponent(`${this.id}/${slot}`)), bytes: cache.bytes }
+      const state = createState(declaration, { name: slot, clock, journal: this.journal, secret: store.secret, cache: file })
       const blobs = this.opened.blobs.filter((blob) => blob.slot === before)
       state.load(blobs)
-      this.structures.push({ slot, state, blobs: blobs.map((blob) => ({ id: blob.id, bytes: blob.bytes.length })) })
+      this.structures.push({ slot, state, blobs: blobs.map((blob) => weightOf(blob.id, blob)) })
       made[piece] = state
     }
     return made
@@ -1022,6 +1035,10 @@ export class Task {
       failed: (error) => this.fail(error),
     }
   }
+}
+
+function weightOf(id: number, { format, bytes }: Pick<StateBlob, 'format' | 'bytes'>): BlobWeight {
+  return { id, bytes: bytes.length, expires: expiryOf(format, bytes) }
 }
 
 function split(slot: string): [string, string] {

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { MillraceError, messageOf } from './errors.ts'
 import type { Logger } from './logger.ts'
 import type { Metrics } from './metrics.ts'
@@ -48,6 +49,9 @@ export interface Worker {
   abort(): Promise<void>
 }
 
+/** Bytes of tables' values that a worker keeps in memory; what is colder is read from the cache, page by page. */
+const STATE_MEMORY = 512 * 1024 * 1024
+
 /**
  * Runs a pipeline: opens its sources and sinks, one task a partition, and works until the sources end or it is stopped.
  *
@@ -96,6 +100,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       hosts.push(new SinkHost(output.name, output.node.to, open, runtime))
     }
     refuseStandIns(options, plan.sources.map((s, i) => [(inputs[s.name] ?? s.node.source).system, sources[i]!.open] as const), plan.outputs.map((o, i) => [o.node.to.system, hosts[i]!.open] as const))
+    const tables = Math.max(1, Object.values(plan.slots).filter((kind) => kind === 'table').length)
     tasks = Array.from({ length: partitions }, (_, partition) => new Task({
       plan,
       partition,
@@ -110,6 +115,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       renameState: options.renameState ?? {},
       toDeadLetters: options.toDeadLetters ?? false,
       epoch: options.epoch,
+      cache: { directory: join(options.dataDir, 'cache'), bytes: STATE_MEMORY / (tables * partitions) },
       failed: (error) => {
         failure ??= error
         for (const task of tasks) task.stop()
@@ -117,6 +123,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     }))
     for (const task of tasks) await task.open()
   } catch (error) {
+    for (const task of tasks) task.closeState()
     await closeAll()
     throw error
   }
