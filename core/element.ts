@@ -15,6 +15,8 @@ export class ElementMeta implements Meta, RowMeta {
   partition = 0
   position = 0
   draws = 0
+  /** Of a timer, the key that it was set for: the stream's, and perhaps a finer one. */
+  timerKey = ''
   /** Draws the versions of last-write-wins; the task's, over all its lives. */
   versions: { next(stamp: number): number } | undefined
 
@@ -23,7 +25,7 @@ export class ElementMeta implements Meta, RowMeta {
   }
 
   get cause(): string {
-    return this.partition < 0 ? `${this.source}/${this.key}/${this.position}` : `${this.source}/${this.partition}/${this.position}`
+    return this.partition < 0 ? `${this.source}/${this.timerKey}/${this.position}` : `${this.source}/${this.partition}/${this.position}`
   }
 
   random(): number {
@@ -46,8 +48,9 @@ export class ElementMeta implements Meta, RowMeta {
     this.draws = 0
   }
 
-  timer(operator: string, key: string, due: number, stamp: number): void {
+  timer(operator: string, timerKey: string, key: string, due: number, stamp: number): void {
     this.record(operator, -1, due, stamp)
+    this.timerKey = timerKey
     this.key = key
     this.time = due
   }
@@ -60,6 +63,7 @@ export class ElementMeta implements Meta, RowMeta {
     this.partition = other.partition
     this.position = other.position
     this.draws = other.draws
+    this.timerKey = other.timerKey
     this.versions = other.versions
   }
 

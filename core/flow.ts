@@ -3,8 +3,9 @@ import { deadline, type Runtime } from './runtime.ts'
 import { ElementMeta } from './element.ts'
 import { MillraceError, messageOf } from './errors.ts'
 import { Fan } from './fan.ts'
-import type { AsyncMeta, AsyncWork, OperatorContext, OperatorHandlers } from './operator.ts'
+import { type AsyncMeta, type AsyncWork, type OperatorContext, type OperatorHandlers, splitKey } from './operator.ts'
 import type { Plan, PlanNode } from './plan.ts'
+import { enterTask } from './standalone.ts'
 import type { Timer } from './state.ts'
 
 /** Timers as the flow drives them. */
@@ -37,6 +38,8 @@ interface Owner {
   readonly clock: 'event' | 'processing'
   readonly timers: DueTimers
   readonly handlers: OperatorHandlers<unknown>
+  /** Whether its timers' keys hold the stream's key and a finer one. */
+  readonly finer: boolean
 }
 
 interface Entry {
@@ -109,7 +112,7 @@ export class Flow {
   begin(): void {
     this.abandon()
     this.phase = 'between'
-    this.connect()
+    this.inTask(() => this.connect())
   }
 
   /** Drops what is subscribed and under way: answers of asynchronous calls are no longer heard. */
@@ -165,7 +168,7 @@ export class Flow {
   fire(level: number, owner: Owner, stamp: number): void {
     const segment = this.segments[level]!
     const timer = owner.timers.take()
-    segment.meta.timer(owner.node.name, timer.key, timer.time, stamp)
+    segment.meta.timer(owner.node.name, timer.key, owner.finer ? splitKey(timer.key).key : timer.key, timer.time, stamp)
     if (owner.clock === 'event' && timer.time > segment.clock.watermark) segment.clock.watermark = timer.time
     const element = { record: undefined, timer: timerName(owner, timer) }
     this.enter(level, element, () => {
@@ -218,7 +221,7 @@ export class Flow {
     const next = level + 1 < this.plan.levels
     segment.slot = next ? { meta: segment.meta.snapshot(), watermark: segment.clock.watermark, element, entries: [], ordered: true } : undefined
     this.phase = 'pushing'
-    work()
+    this.inTask(work)
     this.phase = 'between'
     if (this.broken) throw this.broken
     if (this.failure) throw this.failure.error
@@ -228,6 +231,20 @@ export class Flow {
       segment.queuedWatermark = slot.watermark
       this.segments[level + 1]!.queue.push(slot)
     }
+  }
+
+  /** Works so that an operator which would keep its state outside the task breaks the flow (engine rule 8). */
+  private inTask(work: () => void): void {
+    const before = enterTask(this.breaks)
+    try {
+      work()
+    } finally {
+      enterTask(before)
+    }
+  }
+
+  private readonly breaks = (error: MillraceError) => {
+    this.broken ??= error
   }
 
   /** Takes the queues between the segments to their end, level by level as answers come. */
@@ -307,7 +324,7 @@ export class Flow {
     this.operators.set(node.id, { handlers, output, sides })
     for (const [piece, declaration] of Object.entries(definition.state ?? {})) {
       if (declaration.kind !== 'timers') continue
-      segment.owners.push({ node, piece, clock: declaration.clock, timers: state[piece] as DueTimers, handlers })
+      segment.owners.push({ node, piece, clock: declaration.clock, timers: state[piece] as DueTimers, handlers, finer: definition.keyed === 'by' })
     }
   }
 

@@ -1,4 +1,6 @@
 import type { Observable } from 'rxjs'
+import { shown } from './duration.ts'
+import { MillraceError } from './errors.ts'
 import type { ExpiringSet, StateClock, StateDeclaration, Table, Timer, Timers } from './state.ts'
 
 /** What a key function may return. The engine keeps its canonical text: 42, 42n and '42' are one key. */
@@ -87,6 +89,10 @@ export interface OperatorDefinition<T, R, D extends StateShape = StateShape> {
   readonly kind: string
   readonly name?: string | undefined
   readonly state?: D
+  /** Its state is kept under what `stateKey` gives: per stream key, which only a pipeline has, or per `by` too. */
+  readonly keyed?: 'stream' | 'by'
+  /** Why it cannot stand in a pipeline, for one that has its use on plain Observables only. */
+  readonly plainOnly?: string
   /** Names of its side streams. */
   readonly sides?: readonly string[]
   /** The second input, a stream or an Observable. */
@@ -112,9 +118,25 @@ export function tie<T, R, S>(
   return Object.defineProperty(run, DEFINITION, { value: definition }) as Operator<T, R, S>
 }
 
+/**
+ * The canonical text of a key.
+ *
+ * @throws MillraceError OPERATOR_THREW when it is none: `undefined` would make one key of all records that lack a field
+ */
+export function keyText(key: Key, where: string): string {
+  if (typeof key === 'string') return key
+  if (typeof key === 'bigint' || Number.isFinite(key)) return String(key)
+  throw new MillraceError('OPERATOR_THREW', `${where} must give a string, a finite number or a bigint, got ${shown(key)}`)
+}
+
 /** The text that state is kept under: injective in the stream's key and `by`. */
 export function stateKey<T>(by: Keyed<T>['by'], value: T, meta: Meta): string {
-  if (!by) return meta.key
-  const finer = String(by(value, meta))
-  return meta.key === '' ? finer : `${meta.key.length}:${meta.key}${finer}`
+  return by ? `${meta.key.length}:${meta.key}${keyText(by(value, meta), 'by')}` : meta.key
+}
+
+/** Takes apart what `stateKey` put together, where `by` was given. */
+export function splitKey(text: string): { readonly key: string; readonly by: string } {
+  const from = text.indexOf(':') + 1
+  const to = from + Number(text.slice(0, from - 1))
+  return { key: text.slice(from, to), by: text.slice(to) }
 }

@@ -59,6 +59,7 @@ export function compile(pipeline: string, outputs: Readonly<Record<string, Outpu
     if (node.kind === 'side') return `side ${node.name}`
     if (node.kind === 'source') return node.name
     const { definition } = node
+    if (definition.plainOnly !== undefined) throw new MillraceError('BAD_PIPELINE', `pipeline "${pipeline}": ${definition.kind}: ${definition.plainOnly}`)
     const wanted = definition.name ?? definition.kind
     const state = Object.entries(definition.state ?? {})
     if (state.length > 0) {

@@ -1,25 +1,48 @@
 import { asyncScheduler, Observable, type Subscriber, type Subscription } from 'rxjs'
 import { ElementMeta } from './element.ts'
 import { MillraceError } from './errors.ts'
+import type { DueTimers } from './flow.ts'
 import { createJournal } from './journal.ts'
 import { createState } from './keyed-state.ts'
-import type { DueTimers } from './flow.ts'
-import { type Operator, type OperatorContext, type OperatorDefinition, type StateShape, tie } from './operator.ts'
+import { type Operator, type OperatorContext, type OperatorDefinition, type StateShape, splitKey, tie } from './operator.ts'
 
-/** What an operator outside a pipeline lives by: set by `eventTime` while it pushes, else the scheduler's clock. */
-const ambient: { time: number | undefined; watermark: number; inTask: boolean } = { time: undefined, watermark: Number.NEGATIVE_INFINITY, inTask: false }
+/** The event time of the value that is being pushed outside a pipeline, and the watermark that goes with it. */
+interface EventTime {
+  readonly time: number
+  readonly watermark: number
+}
+
+/** What surrounds the operator at work: an event time outside a pipeline, a flow inside one. */
+let eventTime: EventTime | undefined
+let inTask: ((error: MillraceError) => void) | undefined
+
+/** Records between two times that state outside a pipeline frees what is dead. */
+const SWEEP = 1_000
 
 /** Pushes a value with its event time, so that operators downstream see it. */
-export function withEventTime(time: number, watermark: number, push: () => void): void {
-  const before = { time: ambient.time, watermark: ambient.watermark }
-  ambient.time = time
-  ambient.watermark = watermark
+export function withEventTime(time: EventTime | undefined, push: () => void): void {
+  const before = eventTime
+  eventTime = time
   try {
     push()
   } finally {
-    ambient.time = before.time
-    ambient.watermark = before.watermark
+    eventTime = before
   }
+}
+
+/** The event time of the value that is being pushed, where `eventTime` stands upstream. */
+export function currentEventTime(): EventTime | undefined {
+  return eventTime
+}
+
+/**
+ * Says whose flow is at work from now on, and gives who was before: an operator with state that is subscribed meanwhile
+ * could only keep it in memory, so it breaks the flow instead (engine rule 8).
+ */
+export function enterTask(broke: ((error: MillraceError) => void) | undefined): typeof inTask {
+  const before = inTask
+  inTask = broke
+  return before
 }
 
 /**
@@ -34,51 +57,53 @@ export function operate<T, R, D extends StateShape, S = {}>(definition: Operator
 function subscribe<T, R>(definition: OperatorDefinition<T, R>, source: Observable<T>, to: Subscriber<R>): Subscription {
   const name = definition.name ?? definition.kind
   const shape = definition.state ?? {}
-  if (ambient.inTask && Object.keys(shape).length > 0) {
-    throw new MillraceError('FLOW_BROKE_RULES', `${name}: an operator that keeps state was subscribed inside another one, where the engine cannot keep its state: put it into the .pipe of a stream`)
+  if (inTask && Object.keys(shape).length > 0) {
+    const error = new MillraceError('FLOW_BROKE_RULES', `${name}: an operator that keeps state was subscribed inside another one, where the engine cannot keep its state: put it into the .pipe of a stream`)
+    inTask(error)
+    throw error
+  }
+  if (definition.keyed === 'stream') {
+    throw new MillraceError('BAD_OPTION', `${definition.kind} "${name}": by is needed outside a pipeline, where no stream gives a key: it must be a function of the record, got undefined`)
   }
   const clock = { watermark: Number.NEGATIVE_INFINITY }
   const meta = new ElementMeta()
   const journal = createJournal()
-  const state = Object.fromEntries(
-    Object.entries(shape).map(([piece, declaration]) => [piece, createState(declaration, { clock, journal, secret: new Uint8Array(32) })]),
+  const state = Object.entries(shape).map(([piece, declaration]) => ({ piece, declaration, kept: createState(declaration, { clock, journal, secret: new Uint8Array(32) }) }))
+  const timers = state.flatMap(({ piece, declaration, kept }) =>
+    declaration.kind === 'timers' ? [{ piece, event: declaration.clock === 'event', due: kept as unknown as DueTimers }] : [],
   )
-  const timers = Object.entries(shape).flatMap(([piece, declaration]) =>
-    declaration.kind === 'timers' ? [{ piece, event: declaration.clock === 'event', due: state[piece] as unknown as DueTimers }] : [],
-  )
+  const first = () => timers.reduce((time, { due }) => Math.min(time, due.peek()?.time ?? Number.POSITIVE_INFINITY), Number.POSITIVE_INFINITY)
+  /** Whether records have event times of their own: then these move the watermark, and no clock does. */
+  let timed = false
   let alarm: Subscription | undefined
+  let position = 0
   let version = 0
   meta.versions = { next: (stamp) => (version = Math.max(version + 1, stamp * 1024)) }
 
   const context: OperatorContext<R> = {
     name,
-    state: state as unknown as OperatorContext<R>['state'],
+    state: Object.fromEntries(state.map(({ piece, kept }) => [piece, kept])) as unknown as OperatorContext<R>['state'],
     clock,
-    emit: (value) => (ambient.time === undefined ? to.next(value) : withEventTime(meta.time, clock.watermark, () => to.next(value))),
+    emit: (value) => withEventTime(timed ? { time: meta.time, watermark: clock.watermark } : undefined, () => to.next(value)),
     side: () => undefined,
     count: () => undefined,
   }
   const handlers = definition.start!(context)
 
   const guarded = (work: () => void) => {
-    const mark = journal.mark()
     try {
       work()
-      journal.clear()
     } catch (error) {
-      journal.undoTo(mark)
       to.error(error)
     }
   }
   const fireUntil = (watermark: number, now: number) => {
-    for (;;) {
-      if (to.closed) return
-      const next = timers
-        .filter(({ event, due }) => due.peek() !== undefined && (event ? due.peek()!.time < watermark : due.peek()!.time <= now))
-        .sort((a, b) => a.due.peek()!.time - b.due.peek()!.time)[0]
+    while (!to.closed) {
+      const due = timers.filter(({ event, due }) => due.peek() !== undefined && (event ? due.peek()!.time < watermark : due.peek()!.time <= now))
+      const next = due.sort((a, b) => a.due.peek()!.time - b.due.peek()!.time)[0]
       if (!next) break
       const timer = next.due.take()
-      meta.timer(name, timer.key, timer.time, now)
+      meta.timer(name, timer.key, definition.keyed === 'by' ? splitKey(timer.key).key : timer.key, timer.time, now)
       if (next.event) clock.watermark = Math.max(clock.watermark, timer.time)
       guarded(() => handlers.due!(timer, meta, next.piece))
     }
@@ -87,26 +112,33 @@ function subscribe<T, R>(definition: OperatorDefinition<T, R>, source: Observabl
   /** Without event times, the scheduler's clock is the time, and it must be there when a timer is due. */
   const wind = () => {
     alarm?.unsubscribe()
-    const first = Math.min(...timers.map(({ due }) => due.peek()?.time ?? Number.POSITIVE_INFINITY))
-    if (first === Number.POSITIVE_INFINITY || ambient.time !== undefined) return
+    const time = first()
+    if (time === Number.POSITIVE_INFINITY || timed || to.closed) return
     alarm = asyncScheduler.schedule(() => {
       const now = asyncScheduler.now()
       fireUntil(now + 1, now)
       wind()
-    }, Math.max(0, first - asyncScheduler.now()))
+    }, Math.max(0, time - asyncScheduler.now()))
+  }
+  /** What outlives a record is never taken back here: an error ends the stream, and its state. */
+  const settle = () => {
+    journal.clear()
+    if (position % SWEEP === 0) for (const { kept } of state) kept.sealed()
   }
 
-  let position = 0
-  const subscription = source.subscribe({
+  to.add(() => alarm?.unsubscribe())
+  return source.subscribe({
     next(value) {
       const now = asyncScheduler.now()
-      const time = ambient.time ?? now
-      fireUntil(ambient.time === undefined ? now : ambient.watermark, now)
+      const given = eventTime
+      timed ||= given !== undefined
+      fireUntil(given?.watermark ?? now, now)
       if (to.closed) return
       meta.record(name, 0, position++, now)
       meta.key = ''
-      meta.time = time
+      meta.time = given?.time ?? now
       guarded(() => handlers.next(value, meta))
+      settle()
       if (timers.length > 0) wind()
     },
     error: (error) => to.error(error),
@@ -116,17 +148,4 @@ function subscribe<T, R>(definition: OperatorDefinition<T, R>, source: Observabl
       to.complete()
     },
   })
-  subscription.add(() => alarm?.unsubscribe())
-  return subscription
-}
-
-/** Runs a task's synchronous work, during which no operator may fall back to memory (engine rule 8). */
-export function insideTask<R>(work: () => R): R {
-  const before = ambient.inTask
-  ambient.inTask = true
-  try {
-    return work()
-  } finally {
-    ambient.inTask = before
-  }
 }

@@ -9,6 +9,7 @@ import { createJournal } from './journal.ts'
 import { createState, type TaskState } from './keyed-state.ts'
 import { Lane, type LaneBatch, type LaneHost, notRecorded, rowLetters } from './lane.ts'
 import type { Logger } from './logger.ts'
+import { type Key, keyText } from './operator.ts'
 import type { Plan, PlanNode } from './plan.ts'
 import type { Runtime } from './runtime.ts'
 import type { Encoder } from './sink.ts'
@@ -53,7 +54,7 @@ export interface TaskSource {
   readonly name: string
   readonly open: OpenSource
   readonly lateness: number
-  readonly key: (value: any) => unknown
+  readonly key: (value: any) => Key
   readonly time: (value: any) => number
   readonly validate: (value: unknown) => unknown
 }
@@ -568,7 +569,7 @@ export class Task {
       const value = from.validate(from.open.decode(record))
       const time = from.time(value)
       if (!Number.isFinite(time)) return new MillraceError('UNDECODABLE', `${from.name}: time must give epoch milliseconds, got ${time}`)
-      return { source, record, stamp, key: String(from.key(value)), time, value }
+      return { source, record, stamp, key: keyText(from.key(value), `${from.name}: key`), time, value }
     } catch (error) {
       return error instanceof MillraceError ? error : new MillraceError('UNDECODABLE', messageOf(error), { cause: error })
     }

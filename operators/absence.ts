@@ -1,6 +1,6 @@
 import { type Duration, milliseconds, shown } from '../core/duration.ts'
 import { MillraceError } from '../core/errors.ts'
-import { type Keyed, type Meta, type Operator, stateKey } from '../core/operator.ts'
+import { type Keyed, type Meta, type Operator, splitKey, stateKey } from '../core/operator.ts'
 import { operate } from '../core/standalone.ts'
 
 type Predicate<T> = (e: T, meta: Meta) => boolean
@@ -18,7 +18,7 @@ export interface AbsenceOptions<T, F extends Predicate<T>> extends Keyed<T> {
   again?: 'restart' | 'ignore'
 }
 
-/** `value` is the record that matched `after`; `at` is when the wait was over, epoch milliseconds. */
+/** `key` is what `by` gave, or the stream's; `value` the record that matched `after`; `at` when the wait was over, epoch milliseconds. */
 export interface Absent<A> {
   readonly key: string
   readonly value: A
@@ -64,6 +64,7 @@ export function absence<T, F extends Predicate<T>>(options: AbsenceOptions<T, F>
   return operate<T, Absent<A>, { known: { kind: 'table'; ttl: number }; due: { kind: 'timers'; clock: 'event' } }, { late: T }>({
     kind: 'absence',
     name,
+    keyed: by ? 'by' : 'stream',
     state: { known: { kind: 'table', ttl: 2 * within + 1 }, due: { kind: 'timers', clock: 'event' } },
     sides: ['late'],
     start: ({ state: { known, due }, clock, emit, side, count }) => {
@@ -116,7 +117,7 @@ export function absence<T, F extends Predicate<T>>(options: AbsenceOptions<T, F>
             if (!held) ran = began
           }
           write(key, { waits, stops: state.stops, ...(ran === undefined ? {} : { ran }) }, time)
-          if (fires) emit({ key, value: wait.value, at: time })
+          if (fires) emit({ key: by ? splitKey(key).by : key, value: wait.value, at: time })
         },
       }
     },

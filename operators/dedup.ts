@@ -26,6 +26,7 @@ export function dedup<T>(options: DedupOptions<T>): Operator<T, T, { late: T }> 
   return operate<T, T, { seen: { kind: 'expiring-set'; within: number } }, { late: T }>({
     kind: 'dedup',
     name,
+    keyed: by ? 'by' : 'stream',
     state: { seen: { kind: 'expiring-set', within } },
     sides: ['late'],
     start: ({ state: { seen }, emit, side, count }) => ({

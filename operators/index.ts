@@ -1,5 +1,6 @@
 export { type AbsenceOptions, type Absent, absence } from './absence.ts'
 export { type DedupOptions, dedup } from './dedup.ts'
+export { type EventTimeOptions, eventTime } from './event-time.ts'
 export { filter } from './filter.ts'
 export { flatMap } from './flat-map.ts'
 export { map } from './map.ts'

@@ -1,8 +1,9 @@
-import { asyncScheduler, Observable, type Subscription } from 'rxjs'
+import { asyncScheduler, Observable, Subscription } from 'rxjs'
 import { type Duration, milliseconds, shown } from '../core/duration.ts'
 import { ElementMeta } from '../core/element.ts'
 import { MillraceError } from '../core/errors.ts'
-import { type AsyncMeta, type Named, type Operator, tie } from '../core/operator.ts'
+import { type AsyncMeta, type AsyncWork, type Named, type Operator, tie } from '../core/operator.ts'
+import { currentEventTime, withEventTime } from '../core/standalone.ts'
 
 export interface AsyncOptions extends Named {
   /** Calls under way at once. @default 16 */
@@ -37,63 +38,61 @@ export function mapAsync<T, R>(project: (e: T, meta: AsyncMeta) => PromiseLike<R
 }
 
 interface Call<R> {
+  readonly time: ReturnType<typeof currentEventTime>
   answer: { readonly value: R } | undefined
 }
 
 function onPlain<T, R>(
   source: Observable<T>,
-  { concurrency, ordered, timeout, call }: { concurrency: number; ordered: boolean; timeout: number; call: (e: T, meta: AsyncMeta) => PromiseLike<R> },
+  { concurrency, ordered, timeout, call }: AsyncWork<T, R>,
   name: string,
 ): Observable<R> {
   return new Observable((to) => {
     const waiting: (() => void)[] = []
     const under: Call<R>[] = []
-    const controllers = new Set<AbortController>()
     let active = 0
     let ended = false
     let position = 0
+    const give = (made: Call<R>) => withEventTime(made.time, () => to.next(made.answer!.value))
     const settle = () => {
-      while (under.length > 0 && under[0]!.answer) to.next(under.shift()!.answer!.value)
-      if (ended && active === 0 && waiting.length === 0) to.complete()
+      while (under[0]?.answer && !to.closed) give(under.shift()!)
+      if (ended && under.length === 0) to.complete()
     }
     const begin = (value: T, made: Call<R>) => {
       active++
       const controller = new AbortController()
-      controllers.add(controller)
+      const now = asyncScheduler.now()
       const meta = new ElementMeta()
-      meta.record(name, 0, position++, asyncScheduler.now())
-      meta.time = meta.stamp
-      const alarm: Subscription = asyncScheduler.schedule(() => {
-        controller.abort()
+      meta.record(name, 0, position++, now)
+      meta.time = made.time?.time ?? now
+      const alarm = asyncScheduler.schedule(() => {
         to.error(new MillraceError('TIMED_OUT', `${name}: no answer within ${timeout} ms`))
       }, timeout)
-      const done = () => {
+      const release = new Subscription(() => {
         alarm.unsubscribe()
-        controllers.delete(controller)
-        active--
-      }
+        controller.abort()
+      })
+      to.add(release)
       Promise.resolve()
         .then(() => call(value, Object.assign(meta, { signal: controller.signal })))
         .then(
           (answer) => {
-            done()
-            if (ordered) made.answer = { value: answer }
-            else {
-              under.splice(under.indexOf(made), 1)
-              to.next(answer)
-            }
+            if (to.closed) return
+            alarm.unsubscribe()
+            to.remove(release)
+            active--
+            made.answer = { value: answer }
+            if (!ordered) give(under.splice(under.indexOf(made), 1)[0]!)
+            if (to.closed) return
             waiting.shift()?.()
             settle()
           },
-          (error) => {
-            done()
-            to.error(error)
-          },
+          (error) => to.error(error),
         )
     }
-    const subscription = source.subscribe({
+    return source.subscribe({
       next(value) {
-        const made: Call<R> = { answer: undefined }
+        const made: Call<R> = { time: currentEventTime(), answer: undefined }
         under.push(made)
         if (active < concurrency) begin(value, made)
         else waiting.push(() => begin(value, made))
@@ -104,9 +103,5 @@ function onPlain<T, R>(
         settle()
       },
     })
-    subscription.add(() => {
-      for (const controller of controllers) controller.abort()
-    })
-    return subscription
   })
 }

@@ -1,6 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { type Duration, milliseconds, shown } from '../core/duration.ts'
-import { MillraceError } from '../core/errors.ts'
+import { MillraceError, messageOf } from '../core/errors.ts'
+import { jsonText } from '../core/json-text.ts'
 import { type Keyed, type Meta, type Operator, stateKey } from '../core/operator.ts'
 import { operate } from '../core/standalone.ts'
 
@@ -37,10 +38,20 @@ export function scan<T, S, R = S>(options: ScanOptions<T, S, R>): Operator<T, Fi
   const { by, name = 'scan', seed, step, emit: project, state: schema } = options
   const ttl = milliseconds(options.ttl, `scan "${name}": ttl`)
   if (typeof step !== 'function') throw new MillraceError('BAD_OPTION', `scan "${name}": step must be a function, got ${shown(step)}`)
+  if (project !== undefined && typeof project !== 'function') throw new MillraceError('BAD_OPTION', `scan "${name}": emit must be a function, got ${shown(project)}`)
+  if (schema !== undefined && typeof schema['~standard']?.validate !== 'function') {
+    throw new MillraceError('BAD_OPTION', `scan "${name}": state must be a Standard Schema (zod, valibot, arktype), got ${shown(schema)}`)
+  }
+  try {
+    jsonText(seed)
+  } catch (error) {
+    throw new MillraceError('BAD_OPTION', `scan "${name}": seed must be JSON: ${messageOf(error)}`)
+  }
   const revive = schema && ((stored: unknown) => revived(schema, stored, name))
   return operate<T, Fixed<R>, { states: { kind: 'table'; ttl: number; revive?: (stored: unknown) => unknown } }>({
     kind: 'scan',
     name,
+    keyed: by ? 'by' : 'stream',
     state: { states: { kind: 'table', ttl, ...(revive ? { revive } : {}) } },
     start: ({ state: { states }, emit }) => ({
       next(value, meta) {
