@@ -1,5 +1,5 @@
 import { type Pipeline, pipeline } from 'millrace'
-import { absence, dedup, map, scan } from 'millrace/operators'
+import { absence, dedup, filter, map, scan } from 'millrace/operators'
 import { clickhouse } from 'millrace/sinks'
 import { fromFile } from 'millrace/sources'
 import { ShopEvent } from '../pipelines/schemas/shop-event.ts'
@@ -15,13 +15,13 @@ export function cartsToWarehouse(path: string): Pipeline {
     lateness: '1m',
   }).pipe(dedup({ by: (e) => e.eventId, within: '24h' }))
   const carts = events.pipe(
+    filter((e) => e.type !== 'view'),
     scan({
       name: 'cart',
       seed: { items: [] as string[], type: '' },
       step: (cart, e) => {
         if (e.type === 'addtocart') return { items: [...cart.items.filter((item) => item !== e.itemId), e.itemId].slice(-20), type: e.type }
-        if (e.type === 'transaction') return { items: [], type: e.type }
-        return { ...cart, type: e.type }
+        return { items: [], type: e.type }
       },
       ttl: '7d',
     }),

@@ -1,5 +1,5 @@
 import { pipeline } from 'millrace'
-import { absence, dedup, scan } from 'millrace/operators'
+import { absence, dedup, filter, scan } from 'millrace/operators'
 import { clickhouse, esp, redis } from 'millrace/sinks'
 import { fromKafka } from 'millrace/sources'
 import { z } from 'zod'
@@ -15,16 +15,16 @@ const events = fromKafka({
   lateness: '1m',
 }).pipe(dedup({ by: (e) => e.eventId, within: '24h' }))
 
-/** Each event as what it leaves in the visitor's cart. */
+/** Each change of a cart as what it leaves there; who only looks around has none. */
 const carts = events.pipe(
+  filter((e) => e.type !== 'view'),
   scan({
     name: 'cart',
     state: Cart,
     seed: { items: [], type: '' },
     step: (cart, e) => {
       if (e.type === 'addtocart') return { items: [...cart.items.filter((item) => item !== e.itemId), e.itemId].slice(-20), type: e.type }
-      if (e.type === 'transaction') return { items: [], type: e.type }
-      return { ...cart, type: e.type }
+      return { items: [], type: e.type }
     },
     ttl: '7d',
   }),
