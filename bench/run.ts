@@ -9,7 +9,7 @@ import { eventsFile } from './events.ts'
 const { values } = parseArgs({
   options: {
     json: { type: 'boolean', default: false },
-    events: { type: 'string', default: '1000000' },
+    events: { type: 'string', default: '2000000' },
     rounds: { type: 'string', default: '3' },
     latency: { type: 'string', default: '15' },
   },
