@@ -74,7 +74,7 @@ export function createChunks({ memory, spill }: ChunksOptions) {
       oldest: Number.POSITIVE_INFINITY,
       newest: Number.NEGATIVE_INFINITY,
       place: -1,
-      touched: true,
+      touched: false,
     }
     byId[id] = chunk
     held += bytes.byteLength
@@ -108,7 +108,6 @@ export function createChunks({ memory, spill }: ChunksOptions) {
   function adopt(bytes: Buffer): Chunk {
     const chunk = add(bytes)
     chunk.length = bytes.byteLength
-    chunk.touched = false
     return chunk
   }
 

@@ -302,7 +302,8 @@ function entryEnd(view: DataView, at: number): number {
 function mergeTimers(blobs: readonly Uint8Array[], isOldest: boolean): Uint8Array | undefined {
   const last = new Map<string, { bytes: Uint8Array; removed: boolean; order: number; time: number }>()
   for (const bytes of blobs) {
-    let left = readHeader(TIMERS_FORMAT, bytes).count
+    const { count: entries } = readHeader(TIMERS_FORMAT, bytes)
+    let left = entries
     const view = viewOf(bytes)
     const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     for (let at = HEADER_BYTES; at < bytes.byteLength; left--) {
@@ -318,7 +319,7 @@ function mergeTimers(blobs: readonly Uint8Array[], isOldest: boolean): Uint8Arra
       })
       at = end
     }
-    if (left !== 0) throw damaged(TIMERS_FORMAT, `its header says ${left} entries more than there are`)
+    if (left !== 0) throw damaged(TIMERS_FORMAT, `its header says ${entries} entries, and it has others`)
   }
   const kept = [...last.values()].filter(({ removed }) => !removed || !isOldest).sort((a, b) => a.order - b.order)
   if (kept.length === 0) return undefined

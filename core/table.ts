@@ -314,18 +314,19 @@ export function createTable<V>({
     const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     const view = viewOf(bytes)
     const end = bytes.byteLength
-    let { count } = readHeader(format, bytes)
+    const { count } = readHeader(format, bytes)
+    let left = count
     for (let from = HEADER_BYTES; from < end; ) {
       const to = cut(view, from, end, format)
       const chunk = chunks.adopt(buffer.subarray(from, to))
-      for (let at = from; at < to; count--) {
+      for (let at = from; at < to; left--) {
         loadEntry(chunk, view, at, at - from)
         at += entryBytes(view, at)
       }
       from = to
       chunks.shrink()
     }
-    if (count !== 0) throw damaged(format, `its header says ${count} entries more than there are`)
+    if (left !== 0) throw damaged(format, `its header says ${count} entries, and it has others`)
   }
 
   function loadEntry(chunk: Chunk, view: DataView, at: number, offset: number): void {

@@ -183,7 +183,8 @@ export function createTimers({ journal, secret }: TimersOptions) {
   }
 
   function apply(view: DataView, bytes: Buffer, format: string): void {
-    let { count: left } = readHeader(format, bytes)
+    const { count: entries } = readHeader(format, bytes)
+    let left = entries
     for (let at = HEADER_BYTES; at < bytes.byteLength; left--) {
       const end = timerEnd(view, at, bytes.byteLength, format)
       const word = view.getInt32(at, true)
@@ -204,7 +205,7 @@ export function createTimers({ journal, secret }: TimersOptions) {
       else enter(add(key, time, order))
       if (order >= next) next = order + 1
     }
-    if (left !== 0) throw damaged(format, `its header says ${left} entries more than there are`)
+    if (left !== 0) throw damaged(format, `its header says ${entries} entries, and it has others`)
   }
 
   const structure = {

@@ -32,7 +32,7 @@ export function keep<S extends TaskState>(make: (deps: Deps) => S) {
       const bytes = kept.state.delta()
       const id = bytes ? nextId++ : undefined
       // The store gets a copy, as if it were on another thread.
-      if (bytes) kept.blobs.push({ id: id!, format: kept.state.format, bytes: bytes.slice() })
+      if (bytes) kept.blobs.push({ id: id!, format: kept.state.format, bytes: Uint8Array.from(bytes) })
       kept.state.sealed()
       kept.journal.clear()
       committed = clock.watermark
@@ -48,7 +48,7 @@ export function keep<S extends TaskState>(make: (deps: Deps) => S) {
       kept.journal = createJournal()
       clock.watermark = committed
       kept.state = make({ clock, journal: kept.journal, secret: SECRET })
-      kept.state.load(kept.blobs.map((blob) => ({ ...blob, bytes: blob.bytes.slice() })))
+      kept.state.load(kept.blobs.map((blob) => ({ ...blob, bytes: Uint8Array.from(blob.bytes) })))
     },
     /** Merges some neighbours. */
     merge(from: number, to: number, horizon = committed): void {
