@@ -119,6 +119,7 @@ export function memoryStore({ disk = new MemoryDisk(), flush = () => 'committed'
       const results = group.map(({ change }) => judge(change, fate))
       group.forEach(({ settle }, index) => void settle(results[index]!))
     }
+    flushing = undefined
   }
 
   function judge(change: Change, fate: Fate): CommitResult {
@@ -225,9 +226,7 @@ export function memoryStore({ disk = new MemoryDisk(), flush = () => 'committed'
       const own = structuredClone(change)
       return new Promise((settle) => {
         waiting.push({ change: own, settle })
-        flushing ??= flushAll().finally(() => {
-          flushing = undefined
-        })
+        flushing ??= flushAll()
       })
     },
     async body(task, name) {
