@@ -25,7 +25,9 @@ export class ElementMeta implements Meta, RowMeta {
   }
 
   get cause(): string {
-    return this.partition < 0 ? `${this.source}/${this.timerKey}/${this.position}` : `${this.source}/${this.partition}/${this.position}`
+    return this.partition < 0
+      ? `${this.source}/${this.timerKey}/${this.position}`
+      : `${this.source}/${this.partition}/${this.position}`
   }
 
   random(): number {
@@ -74,6 +76,8 @@ export class ElementMeta implements Meta, RowMeta {
   }
 
   private draw(): Buffer {
-    return createHash('sha256').update(`${this.cause}\u0000${this.draws++}`).digest()
+    return createHash('sha256')
+      .update(`${this.cause}\u0000${this.draws++}`)
+      .digest()
   }
 }

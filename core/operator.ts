@@ -126,7 +126,10 @@ export function tie<T, R, S>(
 export function keyText(key: Key, where: string): string {
   if (typeof key === 'string') return key
   if (typeof key === 'bigint' || Number.isFinite(key)) return String(key)
-  throw new MillraceError('OPERATOR_THREW', `${where} must give a string, a finite number or a bigint, got ${shown(key)}`)
+  throw new MillraceError(
+    'OPERATOR_THREW',
+    `${where} must give a string, a finite number or a bigint, got ${shown(key)}`,
+  )
 }
 
 /** The text that state is kept under: injective in the stream's key and `by`. */

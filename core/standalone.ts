@@ -4,7 +4,14 @@ import { MillraceError } from './errors.ts'
 import type { DueTimers } from './flow.ts'
 import { createJournal } from './journal.ts'
 import { createState } from './keyed-state.ts'
-import { type Operator, type OperatorContext, type OperatorDefinition, type StateShape, splitKey, tie } from './operator.ts'
+import {
+  type Operator,
+  type OperatorContext,
+  type OperatorDefinition,
+  type StateShape,
+  splitKey,
+  tie,
+} from './operator.ts'
 
 /** The event time of the value that is being pushed outside a pipeline, and the watermark that goes with it. */
 interface EventTime {
@@ -50,29 +57,50 @@ export function enterTask(broke: ((error: MillraceError) => void) | undefined): 
  * state in memory. There, time is what `eventTime` gave, or the scheduler's; on completion the watermark is infinite,
  * and timers fire; an error passes through, and state goes with the subscription.
  */
-export function operate<T, R, D extends StateShape, S = {}>(definition: OperatorDefinition<T, R, D>): Operator<T, R, S> {
-  return tie<T, R, S>((source) => new Observable((to) => subscribe(definition as OperatorDefinition<T, R>, source, to)), definition)
+export function operate<T, R, D extends StateShape, S = {}>(
+  definition: OperatorDefinition<T, R, D>,
+): Operator<T, R, S> {
+  return tie<T, R, S>(
+    (source) => new Observable((to) => subscribe(definition as OperatorDefinition<T, R>, source, to)),
+    definition,
+  )
 }
 
 function subscribe<T, R>(definition: OperatorDefinition<T, R>, source: Observable<T>, to: Subscriber<R>): Subscription {
   const name = definition.name ?? definition.kind
   const shape = definition.state ?? {}
   if (inTask && Object.keys(shape).length > 0) {
-    const error = new MillraceError('FLOW_BROKE_RULES', `${name}: an operator that keeps state was subscribed inside another one, where the engine cannot keep its state: put it into the .pipe of a stream`)
+    const error = new MillraceError(
+      'FLOW_BROKE_RULES',
+      `${name}: an operator that keeps state was subscribed inside another one, where the engine cannot keep its state: put it into the .pipe of a stream`,
+    )
     inTask(error)
     throw error
   }
   if (definition.keyed === 'stream') {
-    throw new MillraceError('BAD_OPTION', `${definition.kind} "${name}": by is needed outside a pipeline, where no stream gives a key: it must be a function of the record, got undefined`)
+    throw new MillraceError(
+      'BAD_OPTION',
+      `${definition.kind} "${name}": by is needed outside a pipeline, where no stream gives a key: it must be a function of the record, got undefined`,
+    )
   }
   const clock = { watermark: Number.NEGATIVE_INFINITY }
   const meta = new ElementMeta()
   const journal = createJournal()
-  const state = Object.entries(shape).map(([piece, declaration]) => ({ piece, declaration, kept: createState(declaration, { clock, journal, secret: new Uint8Array(32) }) }))
+  const state = Object.entries(shape).map(([piece, declaration]) => ({
+    piece,
+    declaration,
+    kept: createState(declaration, { clock, journal, secret: new Uint8Array(32) }),
+  }))
   const timers = state.flatMap(({ piece, declaration, kept }) =>
-    declaration.kind === 'timers' ? [{ piece, event: declaration.clock === 'event', due: kept as unknown as DueTimers }] : [],
+    declaration.kind === 'timers'
+      ? [{ piece, event: declaration.clock === 'event', due: kept as unknown as DueTimers }]
+      : [],
   )
-  const first = () => timers.reduce((time, { due }) => Math.min(time, due.peek()?.time ?? Number.POSITIVE_INFINITY), Number.POSITIVE_INFINITY)
+  const first = () =>
+    timers.reduce(
+      (time, { due }) => Math.min(time, due.peek()?.time ?? Number.POSITIVE_INFINITY),
+      Number.POSITIVE_INFINITY,
+    )
   /** Whether records have event times of their own: then these move the watermark, and no clock does. */
   let timed = false
   let alarm: Subscription | undefined
@@ -84,7 +112,8 @@ function subscribe<T, R>(definition: OperatorDefinition<T, R>, source: Observabl
     name,
     state: Object.fromEntries(state.map(({ piece, kept }) => [piece, kept])) as unknown as OperatorContext<R>['state'],
     clock,
-    emit: (value) => withEventTime(timed ? { time: meta.time, watermark: clock.watermark } : undefined, () => to.next(value)),
+    emit: (value) =>
+      withEventTime(timed ? { time: meta.time, watermark: clock.watermark } : undefined, () => to.next(value)),
     side: () => undefined,
     count: () => undefined,
   }
@@ -99,7 +128,10 @@ function subscribe<T, R>(definition: OperatorDefinition<T, R>, source: Observabl
   }
   const fireUntil = (watermark: number, now: number) => {
     while (!to.closed) {
-      const due = timers.filter(({ event, due }) => due.peek() !== undefined && (event ? due.peek()!.time < watermark : due.peek()!.time <= now))
+      const due = timers.filter(
+        ({ event, due }) =>
+          due.peek() !== undefined && (event ? due.peek()!.time < watermark : due.peek()!.time <= now),
+      )
       const next = due.sort((a, b) => a.due.peek()!.time - b.due.peek()!.time)[0]
       if (!next) break
       const timer = next.due.take()
@@ -114,11 +146,14 @@ function subscribe<T, R>(definition: OperatorDefinition<T, R>, source: Observabl
     alarm?.unsubscribe()
     const time = first()
     if (time === Number.POSITIVE_INFINITY || timed || to.closed) return
-    alarm = asyncScheduler.schedule(() => {
-      const now = asyncScheduler.now()
-      fireUntil(now + 1, now)
-      wind()
-    }, Math.max(0, time - asyncScheduler.now()))
+    alarm = asyncScheduler.schedule(
+      () => {
+        const now = asyncScheduler.now()
+        fireUntil(now + 1, now)
+        wind()
+      },
+      Math.max(0, time - asyncScheduler.now()),
+    )
   }
   /** What outlives a record is never taken back here: an error ends the stream, and its state. */
   const settle = () => {

@@ -51,17 +51,28 @@ const NOTHING: Known<never> = { waits: [], stops: [] }
  * await lastValueFrom(events.pipe(left, rxMap((a) => a.key), toArray())) // => ['a']
  * ```
  */
-export function absence<T, F extends Predicate<T>>(options: AbsenceOptions<T, F>): Operator<T, Absent<Narrow<F, T>>, { late: T }> {
+export function absence<T, F extends Predicate<T>>(
+  options: AbsenceOptions<T, F>,
+): Operator<T, Absent<Narrow<F, T>>, { late: T }> {
   const { by, name = 'absence', after, unless, again = 'restart' } = options
   type A = Narrow<F, T>
   const within = milliseconds(options.within, `absence "${name}": within`)
-  for (const [option, given] of [['after', after], ['unless', unless]] as const) {
-    if (typeof given !== 'function') throw new MillraceError('BAD_OPTION', `absence "${name}": ${option} must be a function, got ${shown(given)}`)
+  for (const [option, given] of [
+    ['after', after],
+    ['unless', unless],
+  ] as const) {
+    if (typeof given !== 'function')
+      throw new MillraceError('BAD_OPTION', `absence "${name}": ${option} must be a function, got ${shown(given)}`)
   }
   if (again !== 'restart' && again !== 'ignore') {
     throw new MillraceError('BAD_OPTION', `absence "${name}": again must be 'restart' or 'ignore', got ${shown(again)}`)
   }
-  return operate<T, Absent<A>, { known: { kind: 'table'; ttl: number }; due: { kind: 'timers'; clock: 'event' } }, { late: T }>({
+  return operate<
+    T,
+    Absent<A>,
+    { known: { kind: 'table'; ttl: number }; due: { kind: 'timers'; clock: 'event' } },
+    { late: T }
+  >({
     kind: 'absence',
     name,
     keyed: by ? 'by' : 'stream',
@@ -112,7 +123,11 @@ export function absence<T, F extends Predicate<T>>(options: AbsenceOptions<T, F>
             fires &&= !waits.some(({ at }) => at > began && at <= time)
           } else {
             const last = ran
-            const held = last !== undefined && began > last && began <= last + within && !state.stops.some((stop) => stop >= last && stop <= began)
+            const held =
+              last !== undefined &&
+              began > last &&
+              began <= last + within &&
+              !state.stops.some((stop) => stop >= last && stop <= began)
             fires &&= !held
             if (!held) ran = began
           }

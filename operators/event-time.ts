@@ -24,7 +24,8 @@ export interface EventTimeOptions {
  * ```
  */
 export function eventTime<T>(time: (e: T) => number, options: EventTimeOptions = {}): Operator<T, T> {
-  if (typeof time !== 'function') throw new MillraceError('BAD_OPTION', `eventTime must be given a function, got ${shown(time)}`)
+  if (typeof time !== 'function')
+    throw new MillraceError('BAD_OPTION', `eventTime must be given a function, got ${shown(time)}`)
   const lateness = milliseconds(options.lateness ?? '0s', 'eventTime: lateness', { zero: true })
   const timed = (source: Observable<T>) =>
     new Observable<T>((to) => {
@@ -34,7 +35,8 @@ export function eventTime<T>(time: (e: T) => number, options: EventTimeOptions =
           let at: number
           try {
             at = time(value)
-            if (!Number.isFinite(at)) throw new MillraceError('UNDECODABLE', `eventTime must give epoch milliseconds, got ${shown(at)}`)
+            if (!Number.isFinite(at))
+              throw new MillraceError('UNDECODABLE', `eventTime must give epoch milliseconds, got ${shown(at)}`)
           } catch (error) {
             to.error(error)
             return

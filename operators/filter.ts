@@ -16,7 +16,8 @@ import { operate } from '../core/standalone.ts'
 export function filter<T, A extends T>(test: (e: T, meta: Meta) => e is A): Operator<T, A>
 export function filter<T>(test: (e: T, meta: Meta) => boolean): Operator<T, T>
 export function filter<T>(test: (e: T, meta: Meta) => boolean): Operator<T, T> {
-  if (typeof test !== 'function') throw new MillraceError('BAD_OPTION', `filter must be given a function, got ${shown(test)}`)
+  if (typeof test !== 'function')
+    throw new MillraceError('BAD_OPTION', `filter must be given a function, got ${shown(test)}`)
   return operate<T, T, {}>({
     kind: 'filter',
     start: ({ emit }) => ({

@@ -15,7 +15,8 @@ import { operate } from '../core/standalone.ts'
  * ```
  */
 export function flatMap<T, R>(project: (e: T, meta: Meta) => Iterable<R> | false | null | undefined): Operator<T, R> {
-  if (typeof project !== 'function') throw new MillraceError('BAD_OPTION', `flatMap must be given a function, got ${shown(project)}`)
+  if (typeof project !== 'function')
+    throw new MillraceError('BAD_OPTION', `flatMap must be given a function, got ${shown(project)}`)
   return operate<T, R, {}>({
     kind: 'flatMap',
     start: ({ emit }) => ({

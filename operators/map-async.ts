@@ -26,12 +26,19 @@ export interface AsyncOptions extends Named {
  * await lastValueFrom(of(1, 2).pipe(mapAsync(async (n) => n * 2), toArray())) // => [2, 4]
  * ```
  */
-export function mapAsync<T, R>(project: (e: T, meta: AsyncMeta) => PromiseLike<R>, options: AsyncOptions = {}): Operator<T, R> {
+export function mapAsync<T, R>(
+  project: (e: T, meta: AsyncMeta) => PromiseLike<R>,
+  options: AsyncOptions = {},
+): Operator<T, R> {
   const { name = 'mapAsync', concurrency = 16, ordered = true } = options
   const timeout = milliseconds(options.timeout ?? '30s', `mapAsync "${name}": timeout`)
-  if (typeof project !== 'function') throw new MillraceError('BAD_OPTION', `mapAsync "${name}" must be given a function, got ${shown(project)}`)
+  if (typeof project !== 'function')
+    throw new MillraceError('BAD_OPTION', `mapAsync "${name}" must be given a function, got ${shown(project)}`)
   if (!(Number.isInteger(concurrency) && concurrency > 0)) {
-    throw new MillraceError('BAD_OPTION', `mapAsync "${name}": concurrency must be a positive whole number, got ${shown(concurrency)}`)
+    throw new MillraceError(
+      'BAD_OPTION',
+      `mapAsync "${name}": concurrency must be a positive whole number, got ${shown(concurrency)}`,
+    )
   }
   const work = { concurrency, ordered, timeout, call: project }
   return tie<T, R, {}>((source) => onPlain(source, work, name), { kind: 'mapAsync', name, work })

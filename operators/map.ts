@@ -17,7 +17,8 @@ type Sync<R> = R extends PromiseLike<unknown> ? 'a promise: use mapAsync' : unkn
  * ```
  */
 export function map<T, R>(project: (e: T, meta: Meta) => R & Sync<R>): Operator<T, R> {
-  if (typeof project !== 'function') throw new MillraceError('BAD_OPTION', `map must be given a function, got ${shown(project)}`)
+  if (typeof project !== 'function')
+    throw new MillraceError('BAD_OPTION', `map must be given a function, got ${shown(project)}`)
   return operate<T, R, {}>({
     kind: 'map',
     start: ({ emit }) => ({ next: (value, meta) => emit(project(value, meta)) }),

@@ -37,10 +37,15 @@ export interface ScanOptions<T, S, R> extends Keyed<T> {
 export function scan<T, S, R = S>(options: ScanOptions<T, S, R>): Operator<T, Fixed<R>> {
   const { by, name = 'scan', seed, step, emit: project, state: schema } = options
   const ttl = milliseconds(options.ttl, `scan "${name}": ttl`)
-  if (typeof step !== 'function') throw new MillraceError('BAD_OPTION', `scan "${name}": step must be a function, got ${shown(step)}`)
-  if (project !== undefined && typeof project !== 'function') throw new MillraceError('BAD_OPTION', `scan "${name}": emit must be a function, got ${shown(project)}`)
+  if (typeof step !== 'function')
+    throw new MillraceError('BAD_OPTION', `scan "${name}": step must be a function, got ${shown(step)}`)
+  if (project !== undefined && typeof project !== 'function')
+    throw new MillraceError('BAD_OPTION', `scan "${name}": emit must be a function, got ${shown(project)}`)
   if (schema !== undefined && typeof schema['~standard']?.validate !== 'function') {
-    throw new MillraceError('BAD_OPTION', `scan "${name}": state must be a Standard Schema (zod, valibot, arktype), got ${shown(schema)}`)
+    throw new MillraceError(
+      'BAD_OPTION',
+      `scan "${name}": state must be a Standard Schema (zod, valibot, arktype), got ${shown(schema)}`,
+    )
   }
   try {
     jsonText(seed)
@@ -67,7 +72,11 @@ export function scan<T, S, R = S>(options: ScanOptions<T, S, R>): Operator<T, Fi
 
 function revived<S>(schema: StandardSchemaV1<any, S>, stored: unknown, name: string): unknown {
   const result = schema['~standard'].validate(stored)
-  if (result instanceof Promise) throw new MillraceError('BAD_OPTION', `scan "${name}": the schema of its state must not be asynchronous`)
+  if (result instanceof Promise)
+    throw new MillraceError('BAD_OPTION', `scan "${name}": the schema of its state must not be asynchronous`)
   if (!result.issues) return result.value
-  throw new MillraceError('TOPOLOGY_CHANGED', `scan "${name}": a stored state does not fit its schema (${result.issues[0]?.message}): give new fields a default, or start with --drop-state ${name}`)
+  throw new MillraceError(
+    'TOPOLOGY_CHANGED',
+    `scan "${name}": a stored state does not fit its schema (${result.issues[0]?.message}): give new fields a default, or start with --drop-state ${name}`,
+  )
 }

@@ -15,7 +15,8 @@ import { operate } from '../core/standalone.ts'
  * ```
  */
 export function tap<T>(look: (e: T, meta: Meta) => unknown): Operator<T, T> {
-  if (typeof look !== 'function') throw new MillraceError('BAD_OPTION', `tap must be given a function, got ${shown(look)}`)
+  if (typeof look !== 'function')
+    throw new MillraceError('BAD_OPTION', `tap must be given a function, got ${shown(look)}`)
   return operate<T, T, {}>({
     kind: 'tap',
     start: ({ emit }) => ({
