@@ -2,7 +2,7 @@ import { damaged, HEADER_BYTES, readHeader, viewOf, writeHeader } from './blob.t
 import { DELETED, ENTRY_HEAD_BYTES, entryBytes, readText, sameKey, textBytes } from './entry.ts'
 import { MillraceError } from './errors.ts'
 import { countExpiringSet, EXPIRING_SET_ENTRY_BYTES, EXPIRING_SET_FORMAT } from './expiring-set.ts'
-import { createShards, shardOrder } from './shards.ts'
+import { byRank, createShards, slotRank } from './shards.ts'
 import { TABLE_FORMAT } from './table.ts'
 import { TIMER_HEAD_BYTES, TIMERS_FORMAT, timerEnd } from './timers.ts'
 
@@ -168,7 +168,7 @@ function mergeExpiringSets(blobs: readonly Uint8Array[], horizon: number): Uint8
     total += countExpiringSet(EXPIRING_SET_FORMAT, bytes)
     keep = Math.max(keep, readHeader(EXPIRING_SET_FORMAT, bytes).keep)
   }
-  const h1 = new Int32Array(total)
+  const ranks = new Int32Array(total)
   const from = new Uint32Array(total)
   const blobOf = new Uint32Array(total)
   let count = 0
@@ -179,7 +179,7 @@ function mergeExpiringSets(blobs: readonly Uint8Array[], horizon: number): Uint8
     for (let at = HEADER_BYTES; at < view.byteLength; at += EXPIRING_SET_ENTRY_BYTES) {
       const time = view.getFloat64(at + 16, true)
       if (time + keep <= horizon) continue
-      h1[count] = view.getInt32(at + 4, true)
+      ranks[count] = slotRank(view.getInt32(at, true), view.getInt32(at + 4, true))
       from[count] = at
       blobOf[count++] = blob
       if (time < oldest) oldest = time
@@ -191,7 +191,7 @@ function mergeExpiringSets(blobs: readonly Uint8Array[], horizon: number): Uint8
   const view = viewOf(merged)
   writeHeader(view, { count, keep, oldest, newest })
   let to = HEADER_BYTES
-  for (const i of shardOrder(count, h1)) {
+  for (const i of byRank(ranks, count)) {
     const source = views[blobOf[i]!]!
     const at = from[i]!
     for (let word = 0; word < EXPIRING_SET_ENTRY_BYTES; word += 4)
@@ -216,7 +216,7 @@ function mergeTables(blobs: readonly Uint8Array[], isOldest: boolean, horizon: n
   )
   const seen = createShards(4, () => false)
   seen.reserve(total)
-  const h1 = new Int32Array(total)
+  const ranks = new Int32Array(total)
   const from = new Uint32Array(total)
   const blobOf = new Uint32Array(total)
   let count = 0
@@ -258,7 +258,7 @@ function mergeTables(blobs: readonly Uint8Array[], isOldest: boolean, horizon: n
       if (!first(blob, view, entry)) continue
       const isGone = gone(view, entry)
       if (isGone && isOldest) continue
-      h1[count] = view.getInt32(entry + 4, true)
+      ranks[count] = slotRank(view.getInt32(entry, true), view.getInt32(entry + 4, true))
       from[count] = entry
       blobOf[count++] = blob
       length += isGone ? ENTRY_HEAD_BYTES + keyBytes(view, entry) : at - entry
@@ -273,7 +273,7 @@ function mergeTables(blobs: readonly Uint8Array[], isOldest: boolean, horizon: n
   const out = viewOf(merged)
   writeHeader(out, { count, keep, oldest, newest })
   let to = HEADER_BYTES
-  for (const i of shardOrder(count, h1)) {
+  for (const i of byRank(ranks, count)) {
     const view = views[blobOf[i]!]!
     const at = from[i]!
     const isGone = gone(view, at)

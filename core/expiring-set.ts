@@ -150,13 +150,15 @@ export function createExpiringSet({ within, clock, journal, secret }: ExpiringSe
       if (total === 0) return
       shards.reserve(total)
       for (const { bytes } of blobs) {
-        const view = viewOf(bytes)
-        for (let at = HEADER_BYTES; at < bytes.byteLength; at += EXPIRING_SET_ENTRY_BYTES) {
-          const h0 = view.getInt32(at, true)
-          const h1 = view.getInt32(at + 4, true)
-          const h2 = view.getInt32(at + 8, true)
-          const h3 = view.getInt32(at + 12, true)
-          const time = view.getFloat64(at + 16, true)
+        const { buffer, byteOffset, byteLength } = bytes.byteOffset % 8 === 0 ? bytes : Uint8Array.from(bytes)
+        const stored = new Int32Array(buffer, byteOffset, byteLength / 4)
+        const times = new Float64Array(buffer, byteOffset, byteLength / 8)
+        for (let at = HEADER_BYTES / 4; at < stored.length; at += WIDTH) {
+          const h0 = stored[at]!
+          const h1 = stored[at + 1]!
+          const h2 = stored[at + 2]!
+          const h3 = stored[at + 3]!
+          const time = times[(at >> 1) + 2]!
           const shard = shards.room(h1)
           const slot = find(shard, h0, h1, h2, h3)
           if (shard.words[slot] === 0) put(shard, slot, h0, h1, h2, h3, time)

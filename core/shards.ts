@@ -156,26 +156,35 @@ function slotsFor(live: number): number {
   return Math.min(slots, LARGEST)
 }
 
-/** Buckets that {@link shardOrder} tells apart. */
-const BUCKET_BITS = 12
+/** Bits of the second word that choose shards in the order of {@link slotRank}, and of the first that place within one. */
+const SHARD_BITS = 12
+const PLACE_BITS = 14
+const REVERSED = Int32Array.from({ length: 1 << SHARD_BITS }, (_, bits) => {
+  let turned = 0
+  for (let bit = 0; bit < SHARD_BITS; bit++) turned |= ((bits >> bit) & 1) << (SHARD_BITS - 1 - bit)
+  return turned << PLACE_BITS
+})
 
 /**
- * The numbers 0 to count - 1 in an order that has slots of one shard together, whatever the depth of the shards, and is
- * stable: what is stored in this order fills shards again one after the other, in the processor's cache.
- *
- * @param h1 the second word of each slot
+ * Where a slot with these words comes in the order in which slots are best stored: those of one shard together, however
+ * many shards there are, and by their places within it. What is stored so fills shards again from one end to the other.
  */
-export function shardOrder(count: number, h1: Int32Array): Uint32Array {
-  const buckets = 1 << BUCKET_BITS
-  const next = new Uint32Array(buckets + 1)
-  const reversed = Uint16Array.from({ length: buckets }, (_, bucket) => {
-    let turned = 0
-    for (let bit = 0; bit < BUCKET_BITS; bit++) turned |= ((bucket >> bit) & 1) << (BUCKET_BITS - 1 - bit)
-    return turned
-  })
-  for (let i = 0; i < count; i++) next[reversed[h1[i]! & (buckets - 1)]! + 1]!++
-  for (let i = 1; i < buckets; i++) next[i]! += next[i - 1]!
-  const ordered = new Uint32Array(count)
-  for (let i = 0; i < count; i++) ordered[next[reversed[h1[i]! & (buckets - 1)]!]!++] = i
-  return ordered
+export function slotRank(h0: number, h1: number): number {
+  return REVERSED[h1 & (REVERSED.length - 1)]! | (h0 & ((1 << PLACE_BITS) - 1))
+}
+
+/** The numbers 0 to count - 1 by their ranks; those of the same rank as they were. */
+export function byRank(ranks: Int32Array, count: number): Uint32Array {
+  const half = (SHARD_BITS + PLACE_BITS) / 2
+  let from = new Uint32Array(count)
+  for (let i = 0; i < count; i++) from[i] = i
+  for (const shift of [0, half]) {
+    const next = new Uint32Array((1 << half) + 1)
+    for (let i = 0; i < count; i++) next[((ranks[i]! >> shift) & ((1 << half) - 1)) + 1]!++
+    for (let i = 1; i < next.length; i++) next[i]! += next[i - 1]!
+    const to = new Uint32Array(count)
+    for (let i = 0; i < count; i++) to[next[(ranks[from[i]!]! >> shift) & ((1 << half) - 1)]!++] = from[i]!
+    from = to
+  }
+  return from
 }

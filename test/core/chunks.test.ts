@@ -35,36 +35,39 @@ describe('chunks', () => {
     let runs = 0
     const size = fc.oneof(fc.nat(200), fc.nat(9_000), fc.constantFrom(4_095, 4_096, 4_097, 270_000))
     fc.assert(
-      fc.property(fc.array(fc.record({ size, wide: fc.boolean(), free: fc.nat(9) }), { maxLength: 60 }), (steps) => {
-        const spill = memory === undefined ? undefined : join(folder, `spill-${runs++}`)
-        const chunks = createChunks({ memory: memory ?? 0, spill })
-        const known = new Map<Chunk, [offset: number, key: string, value: string][]>()
-        steps.forEach((step, i) => {
-          const key = `${step.wide ? 'ключ' : 'key'}-${i}`
-          const value = (step.wide ? 'ж' : 'v').repeat(step.size)
-          const entry = entryOf(key, value)
-          const chunk = chunks.copy(entry, 0, entry.length, i)
-          known.set(chunk, [...(known.get(chunk) ?? []), [chunks.offset, key, value]])
-          const freed = [...known.keys()].find((other) => other !== chunks.open)
-          if (step.free === 0 && freed) {
-            chunks.free(freed)
-            known.delete(freed)
+      fc.property(
+        fc.array(fc.record({ size, wide: fc.boolean(), free: fc.nat(9) }), { maxLength: 60, size: 'max' }),
+        (steps) => {
+          const spill = memory === undefined ? undefined : join(folder, `spill-${runs++}`)
+          const chunks = createChunks({ memory: memory ?? 0, spill })
+          const known = new Map<Chunk, [offset: number, key: string, value: string][]>()
+          steps.forEach((step, i) => {
+            const key = `${step.wide ? 'ключ' : 'key'}-${i}`
+            const value = (step.wide ? 'ж' : 'v').repeat(step.size)
+            const entry = entryOf(key, value)
+            const chunk = chunks.copy(entry, 0, entry.length, i)
+            known.set(chunk, [...(known.get(chunk) ?? []), [chunks.offset, key, value]])
+            const freed = [...known.keys()].find((other) => other !== chunks.open)
+            if (step.free === 0 && freed) {
+              chunks.free(freed)
+              known.delete(freed)
+            }
+            chunks.shrink()
+            for (const [other, entries] of known)
+              for (const [offset, ...texts] of entries) expect(textsAt(chunks, other, offset)).toEqual(texts)
+          })
+          for (const [chunk, entries] of known) {
+            const bytes = chunks.whole(chunk)
+            let at = 0
+            for (const [offset] of entries) {
+              expect(offset).toBe(at)
+              at += entryBytes(viewOf(bytes), at)
+            }
+            expect(at).toBe(chunk.length)
           }
-          chunks.shrink()
-          for (const [other, entries] of known)
-            for (const [offset, ...texts] of entries) expect(textsAt(chunks, other, offset)).toEqual(texts)
-        })
-        for (const [chunk, entries] of known) {
-          const bytes = chunks.whole(chunk)
-          let at = 0
-          for (const [offset] of entries) {
-            expect(offset).toBe(at)
-            at += entryBytes(viewOf(bytes), at)
-          }
-          expect(at).toBe(chunk.length)
-        }
-        chunks.close()
-      }),
+          chunks.close()
+        },
+      ),
       { numRuns: 60 },
     )
   })

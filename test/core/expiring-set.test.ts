@@ -36,7 +36,7 @@ describe('an expiring set', () => {
       { weight: 2, arbitrary: fc.record({ do: fc.constant('merge' as const), from: fc.nat(8), count: fc.nat(8) }) },
     )
     fc.assert(
-      fc.property(fc.array(action, { maxLength: 150 }), (actions) => {
+      fc.property(fc.array(action, { maxLength: 150, size: 'max' }), (actions) => {
         const kept = make()
         const { clock } = kept
         let model = new Map<number, number>()

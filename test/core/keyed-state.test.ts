@@ -83,5 +83,6 @@ describe('the state that an operator declares', () => {
       }),
     )
     expect(table.get('ann@example.com')).toBe('small')
+    expect(() => table.set('ab', 'x'.repeat(largest - 3), 0)).toThrow('a key of 2 characters')
   })
 })

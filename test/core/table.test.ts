@@ -73,7 +73,7 @@ describe('a table', () => {
     (_, options) => {
       let runs = 0
       fc.assert(
-        fc.property(fc.array(ACTION, { maxLength: 120 }), (actions) => {
+        fc.property(fc.array(ACTION, { maxLength: 120, size: 'max' }), (actions) => {
           const kept = make('memory' in options ? { ...options, spill: join(folder, `spill-${runs++}`) } : {})
           const { clock } = kept
           type Model = ReadonlyMap<string, { text: string; time: number }>
