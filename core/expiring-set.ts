@@ -85,6 +85,27 @@ export function createExpiringSet({ within, clock, journal, secret }: ExpiringSe
     before = olds
   }
 
+  /**
+   * Takes entries in as long as they belong to the shard. A key that was added again is alive again at a later time, so
+   * that the order of the blobs does not matter.
+   */
+  function loadSome(entries: StoredEntries, reach: number, prefix: number): void {
+    const { words, times } = entries
+    let { at } = entries
+    for (; at < words.length && (words[at + 1]! & reach) === prefix; at += WIDTH) {
+      const h0 = words[at]!
+      const h1 = words[at + 1]!
+      const h2 = words[at + 2]!
+      const h3 = words[at + 3]!
+      const time = times[(at >> 1) + 2]!
+      const shard = shards.room(h1)
+      const slot = find(shard, h0, h1, h2, h3)
+      if (shard.words[slot] === 0) put(shard, slot, h0, h1, h2, h3, time)
+      else if (time > shard.floats[(slot >> 1) + 2]!) shard.floats[(slot >> 1) + 2] = time
+    }
+    entries.at = at
+  }
+
   const structure = {
     format: EXPIRING_SET_FORMAT,
 
@@ -149,22 +170,11 @@ export function createExpiringSet({ within, clock, journal, secret }: ExpiringSe
       for (const { format, bytes } of blobs) total += countExpiringSet(format, bytes)
       if (total === 0) return
       shards.reserve(total)
-      for (const { bytes } of blobs) {
-        const { buffer, byteOffset, byteLength } = bytes.byteOffset % 8 === 0 ? bytes : Uint8Array.from(bytes)
-        const stored = new Int32Array(buffer, byteOffset, byteLength / 4)
-        const times = new Float64Array(buffer, byteOffset, byteLength / 8)
-        for (let at = HEADER_BYTES / 4; at < stored.length; at += WIDTH) {
-          const h0 = stored[at]!
-          const h1 = stored[at + 1]!
-          const h2 = stored[at + 2]!
-          const h3 = stored[at + 3]!
-          const time = times[(at >> 1) + 2]!
-          const shard = shards.room(h1)
-          const slot = find(shard, h0, h1, h2, h3)
-          if (shard.words[slot] === 0) put(shard, slot, h0, h1, h2, h3, time)
-          else shard.floats[(slot >> 1) + 2] = time
-        }
-      }
+      const stored = blobs.map(({ bytes }) => storedEntries(bytes))
+      // shard by shard, in the order of merged blobs, so that the shard stays in the processor's cache
+      const { reach } = shards
+      for (const prefix of shards.inRankOrder()) for (const entries of stored) loadSome(entries, reach, prefix)
+      for (const entries of stored) loadSome(entries, 0, 0)
     },
 
     get memory(): number {
@@ -183,6 +193,22 @@ export function createExpiringSet({ within, clock, journal, secret }: ExpiringSe
     close(): void {},
   } satisfies ExpiringSet & StateStructure & { readonly live: number; close(): void }
   return structure
+}
+
+/** A blob's entries, of which those before the word `at` have been loaded. */
+interface StoredEntries {
+  readonly words: Int32Array
+  readonly times: Float64Array
+  at: number
+}
+
+function storedEntries(bytes: Uint8Array): StoredEntries {
+  const { buffer, byteOffset, byteLength } = bytes.byteOffset % 8 === 0 ? bytes : Uint8Array.from(bytes)
+  return {
+    words: new Int32Array(buffer, byteOffset, byteLength / 4),
+    times: new Float64Array(buffer, byteOffset, byteLength / 8),
+    at: HEADER_BYTES / 4,
+  }
 }
 
 /**

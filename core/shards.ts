@@ -24,6 +24,8 @@ export interface Shards {
   sweep(shard: Shard): void
   /** Makes room for this many slots in one go, before any is used. */
   reserve(slots: number): void
+  /** The prefixes of all shards, right after `reserve`, in the order of {@link slotRank}. */
+  inRankOrder(): number[]
   /** Every shard once. */
   all(): Shard[]
   /** Slots that are used and not gone. */
@@ -58,6 +60,7 @@ export function createShards(width: number, dead: (shard: Shard, at: number) => 
     room,
     sweep,
     reserve,
+    inRankOrder,
     all,
     get size(): number {
       return all().reduce((sum, { used, gone }) => sum + used - gone, 0)
@@ -141,6 +144,10 @@ export function createShards(width: number, dead: (shard: Shard, at: number) => 
     shards.directory = Array.from({ length: 2 ** depth }, (_, prefix) => make(each, depth, prefix))
     shards.reach = shards.directory.length - 1
     shards.bytes = shards.directory.length * each * width * 4
+  }
+
+  function inRankOrder(): number[] {
+    return shards.directory.map(({ prefix }) => prefix).sort((a, b) => slotRank(0, a) - slotRank(0, b))
   }
 
   function all(): Shard[] {
