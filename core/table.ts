@@ -4,7 +4,7 @@ import { DELETED, ENTRY_HEAD_BYTES, entryBytes, readText, sameKey, sameText, tex
 import { MillraceError } from './errors.ts'
 import { fingerprinter } from './fingerprint.ts'
 import { jsonText } from './json-text.ts'
-import { createShards, type Shard } from './shards.ts'
+import { createShards, type Shard, slotRank } from './shards.ts'
 import type { Journal, StateClock, StateStructure, Table } from './state.ts'
 
 export interface TableOptions {
@@ -60,6 +60,19 @@ interface Hot {
   offset: number
   /** Where the entry is in the delta, or NONE. */
   place: number
+}
+
+/** A blob that was taken in as chunks, of which the entries before `at` have been entered into the directory. */
+interface StoredEntries {
+  readonly view: DataView
+  readonly chunks: readonly Chunk[]
+  /** Its entries are in the order of `slotRank`. */
+  readonly ranked: boolean
+  /** The chunk after the one that `at` is in, and the bytes of that one. */
+  next: number
+  from: number
+  to: number
+  at: number
 }
 
 /**
@@ -310,33 +323,76 @@ export function createTable<V>({
     }
   }
 
-  function load(bytes: Uint8Array, format: string): void {
+  /** Takes stored bytes in as chunks of some 256 kB, as they are. @throws MillraceError STATE_DAMAGED */
+  function adopt(bytes: Uint8Array, format: string): StoredEntries {
     const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     const view = viewOf(bytes)
     const end = bytes.byteLength
-    const { count } = readHeader(format, bytes)
-    let left = count
+    const adopted: Chunk[] = []
+    let ranked = true
+    let rank = 0
+    const { count: said } = readHeader(format, bytes)
+    let left = said
     for (let from = HEADER_BYTES; from < end; ) {
-      const to = cut(view, from, end, format)
-      const chunk = chunks.adopt(buffer.subarray(from, to))
-      for (let at = from; at < to; left--) {
-        loadEntry(chunk, view, at, at - from)
-        at += entryBytes(view, at)
+      let at = from
+      let count = 0
+      let oldest = Number.POSITIVE_INFINITY
+      let newest = Number.NEGATIVE_INFINITY
+      while (at < end && at - from < CHUNK_BYTES) {
+        if (at + ENTRY_HEAD_BYTES > end) throw damaged(format, 'its last entry is cut off')
+        const next = at + entryBytes(view, at)
+        if (next > end) throw damaged(format, 'an entry is longer than what is left')
+        if (next - from > CHUNK_BYTES && at > from) break
+        const time = view.getFloat64(at + 8, true)
+        if (time < oldest) oldest = time
+        if (time > newest) newest = time
+        const before = rank
+        rank = slotRank(view.getInt32(at, true), view.getInt32(at + 4, true))
+        if (rank < before) ranked = false
+        at = next
+        count++
       }
-      from = to
-      chunks.shrink()
+      const chunk = chunks.adopt(buffer.subarray(from, at))
+      chunk.count = count
+      chunk.oldest = oldest
+      chunk.newest = newest
+      adopted.push(chunk)
+      left -= count
+      from = at
     }
-    if (left !== 0) throw damaged(format, `its header says ${count} entries, and it has others`)
+    if (left !== 0) throw damaged(format, `its header says ${said} entries, and it has others`)
+    return { view, chunks: adopted, ranked, next: 0, from: HEADER_BYTES, to: HEADER_BYTES, at: HEADER_BYTES }
   }
 
-  function loadEntry(chunk: Chunk, view: DataView, at: number, offset: number): void {
+  /** Enters what adopted blobs hold, oldest first, into the directory: of ranked ones shard by shard. */
+  function enter(group: readonly StoredEntries[]): void {
+    const { reach } = shards
+    if (group.length > 1)
+      for (const prefix of shards.inRankOrder()) for (const stored of group) enterSome(stored, reach, prefix)
+    for (const stored of group) enterSome(stored, 0, 0)
+    chunks.shrink()
+  }
+
+  /** Enters entries as long as they belong to the shard. */
+  function enterSome(stored: StoredEntries, reach: number, prefix: number): void {
+    const { view } = stored
+    const end = view.byteLength
+    let { at } = stored
+    while (at < end && (view.getInt32(at + 4, true) & reach) === prefix) {
+      if (at === stored.to) {
+        stored.from = at
+        stored.to = at + stored.chunks[stored.next++]!.length
+      }
+      enterOne(stored.chunks[stored.next - 1]!, view, at, at - stored.from)
+      at += entryBytes(view, at)
+    }
+    stored.at = at
+  }
+
+  function enterOne(chunk: Chunk, view: DataView, at: number, offset: number): void {
     const h0 = view.getInt32(at, true)
     const h1 = view.getInt32(at + 4, true)
-    const time = view.getFloat64(at + 8, true)
     const deleted = (view.getInt32(at + 16, true) & DELETED) !== 0
-    chunk.count++
-    if (time < chunk.oldest) chunk.oldest = time
-    if (time > chunk.newest) chunk.newest = time
     if (findLike(h0, h1, view, at)) {
       chunks.byId[shard.words[slot + 2]!]!.live--
       if (deleted) return release()
@@ -513,7 +569,17 @@ export function createTable<V>({
       }
       if (total === 0) return
       shards.reserve(total)
-      for (const { format, bytes } of blobs) load(bytes, format)
+      let ranked: StoredEntries[] = []
+      for (const { format, bytes } of blobs) {
+        const stored = adopt(bytes, format)
+        if (stored.ranked) ranked.push(stored)
+        else {
+          enter(ranked)
+          enter([stored])
+          ranked = []
+        }
+      }
+      enter(ranked)
     },
 
     /** Closes and removes the spill file. */
@@ -542,17 +608,4 @@ export function createTable<V>({
     },
   } satisfies Table<V> & StateStructure & { readonly live: number; close(): void }
   return table
-}
-
-/** Where to end a chunk that begins at this entry: after some 256 kB of whole entries. */
-function cut(view: DataView, from: number, end: number, format: string): number {
-  let at = from
-  while (at < end && at - from < CHUNK_BYTES) {
-    if (at + ENTRY_HEAD_BYTES > end) throw damaged(format, 'its last entry is cut off')
-    const next = at + entryBytes(view, at)
-    if (next > end) throw damaged(format, 'an entry is longer than what is left')
-    if (next - from > CHUNK_BYTES && at > from) break
-    at = next
-  }
-  return at
 }
