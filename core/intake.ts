@@ -65,6 +65,8 @@ export class Intake {
       } catch (error) {
         if (this.signal.aborted) return
         if (!(error instanceof MillraceError && error.retriable)) throw error
+        // what cannot be read is not known to be at its head
+        this.atHead = false
         await this.runtime.sleep(Math.min(30_000, 100 * 2 ** Math.min(failures++, 9)), this.signal)
         continue
       }
@@ -77,6 +79,7 @@ export class Intake {
         this.atHead = this.chunks.length === 0
         this.arrived()
         await this.reader.more(this.signal)
+        this.atHead = false
         continue
       }
       this.atHead = false

@@ -145,6 +145,8 @@ export class Task {
   private mostBytes = EPOCH.bytes
   /** An epoch of this life has been handed to the store. */
   private begun = false
+  /** What lanes have done is being committed. */
+  private flushing: Promise<void> = Promise.resolve()
   private pending: LaneChange[] = []
   private pendingLetters: DeadLetter[] = []
   private committing: Promise<void> | undefined
@@ -295,7 +297,7 @@ export class Task {
     const limit = new AbortController()
     await Promise.race([Promise.allSettled(this.loops), this.options.runtime.sleep(5_000, limit.signal)])
     limit.abort()
-    await this.flush()
+    await this.flush().catch(() => undefined)
   }
 
   get stagedBefore(): Totals {
@@ -412,16 +414,15 @@ export class Task {
   /** Flows that wait for answers: the epoch is run again without what failed, until nothing does. */
   private async runAsynchronous(): Promise<number> {
     const elements: { source: number; element: Element | undefined }[] = []
-    const clocks = this.clocks.map((clock) => ({ ...clock }))
     const watermarks = this.flow.segments.map((segment) => segment.clock.watermark)
     while (elements.length < this.most) {
       const source = this.choose()
       if (source < 0) break
       const element = this.element(source)
       elements.push({ source, element })
-      this.sourceWatermarkOnly(source, element)
       this.taken(source, element)
     }
+    const clocks = this.clocks.map((clock) => ({ ...clock }))
     const excluded = new Set<string>()
     const dead = new Set<number>()
     for (;;) {
@@ -583,10 +584,6 @@ export class Task {
       clock.watermark = Math.max(clock.watermark, time - this.options.sources[source]!.lateness)
     }
     return this.clocks.length === 1 ? clock.watermark : this.taskWatermark()
-  }
-
-  private sourceWatermarkOnly(source: number, element: Element | undefined): void {
-    this.clocks[source]!.lastArrival = element?.stamp ?? this.clocks[source]!.lastArrival
   }
 
   /** Fires what is due before `to`, one timer at a time; false when the epoch is full before that is done. */
@@ -1006,7 +1003,12 @@ export class Task {
   }
 
   /** Commits what lanes have done, when no epoch is there to take it along. */
-  private async flush(): Promise<void> {
+  private flush(): Promise<void> {
+    this.flushing = this.flushing.then(() => this.flushPending())
+    return this.flushing
+  }
+
+  private async flushPending(): Promise<void> {
     if (this.pending.length === 0) return
     const lanes = this.pending.splice(0)
     const deadLetters = this.pendingLetters.splice(0)

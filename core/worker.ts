@@ -156,8 +156,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       await Promise.all(tasks.map((task) => task.delivered(limit.signal)))
       limit.abort()
     }
-    state = failure === undefined ? 'ended' : 'failed'
     await sample()
+    state = failure === undefined ? 'ended' : 'failed'
     const last = status()
     draining.abort()
     await Promise.all(tasks.map((task) => task.close()))

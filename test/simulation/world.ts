@@ -1,0 +1,165 @@
+import type { Runtime } from '../../core/runtime.ts'
+import { type Chance, chance } from './chance.ts'
+
+/** What happens in a simulated world, one thing after the other, on a clock that jumps from one to the next. */
+export interface World {
+  readonly random: Chance
+  readonly now: number
+  /** Calls back after so many simulated milliseconds. */
+  after(ms: number, call: () => void): void
+  /**
+   * Whether a fault happens here. Each has a number, so that a schedule can be run again without some of them.
+   *
+   * @param kind what it is, for the trace
+   */
+  fault(kind: string, probability: number): boolean
+  /** Notes what happens, for a person who reads the schedule. */
+  note(text: string): void
+  /** No faults from here on. */
+  calm: boolean
+  readonly faults: readonly { readonly number: number; readonly kind: string }[]
+  /** Lets the next thing happen; false when nothing is left. */
+  step(): Promise<boolean>
+  name(): string
+}
+
+export interface WorldOptions {
+  readonly seed: number
+  /** Numbers of faults that do not happen. */
+  readonly without?: ReadonlySet<number>
+  readonly trace?: ((text: string) => void) | undefined
+}
+
+interface Event {
+  readonly at: number
+  readonly order: number
+  readonly call: () => void
+}
+
+const START = 1_700_000_000_000
+
+export function createWorld({ seed, without, trace }: WorldOptions): World {
+  const random = chance(seed)
+  const events: Event[] = []
+  const faults: { number: number; kind: string }[] = []
+  let now = START
+  let order = 0
+  let drawn = 0
+  let names = 0
+
+  function later(a: Event, b: Event): boolean {
+    return a.at > b.at || (a.at === b.at && a.order > b.order)
+  }
+
+  function push(event: Event): void {
+    let at = events.length
+    events.push(event)
+    for (let parent = (at - 1) >> 1; at > 0 && later(events[parent]!, event); parent = (at - 1) >> 1) {
+      events[at] = events[parent]!
+      events[parent] = event
+      at = parent
+    }
+  }
+
+  function pop(): Event | undefined {
+    const first = events[0]
+    const last = events.pop()
+    if (first === undefined || last === undefined || events.length === 0) return first
+    let at = 0
+    for (let child = 1; child < events.length; child = 2 * at + 1) {
+      if (child + 1 < events.length && later(events[child]!, events[child + 1]!)) child++
+      if (!later(last, events[child]!)) break
+      events[at] = events[child]!
+      at = child
+    }
+    events[at] = last
+    return first
+  }
+
+  const world: World = {
+    random,
+    calm: false,
+    faults,
+    get now() {
+      return now
+    },
+    after(ms, call) {
+      push({ at: now + ms, order: order++, call })
+    },
+    fault(kind, probability) {
+      // drawn whether or not it may happen, so that leaving one out changes nothing before it
+      const happens = random.yes(probability)
+      if (!happens || world.calm) return false
+      const number = drawn++
+      if (without?.has(number)) return false
+      faults.push({ number, kind })
+      world.note(`fault ${number}: ${kind}`)
+      return true
+    },
+    note(text) {
+      trace?.(`${String(now - START).padStart(9)} ms  ${text}`)
+    },
+    async step() {
+      await rest()
+      const event = pop()
+      if (event === undefined) return false
+      now = Math.max(now, event.at)
+      event.call()
+      await rest()
+      return true
+    },
+    name: () => `${(++names).toString(16).padStart(8, '0')}-${seed.toString(16).padStart(8, '0')}`,
+  }
+  return world
+}
+
+/** Lets all promises that wait for nothing else come to rest. */
+function rest(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve))
+}
+
+/** The time between a start and its end. When it is over, nothing that it asked for ever settles. */
+export interface Life {
+  readonly number: number
+  readonly runtime: Runtime
+  over: boolean
+  /** An answer that comes after so many simulated milliseconds, if the life lasts. */
+  answer<T>(ms: number, give: () => T | Promise<T>): Promise<T>
+}
+
+export function createLife(world: World, number: number): Life {
+  const life: Life = {
+    number,
+    over: false,
+    answer: (ms, give) =>
+      new Promise((resolve, reject) => {
+        world.after(ms, () => {
+          if (life.over) return
+          try {
+            Promise.resolve(give()).then(resolve, reject)
+          } catch (error) {
+            reject(error)
+          }
+        })
+      }),
+    runtime: {
+      now: () => world.now,
+      elapsed: () => world.now - START,
+      random: () => world.random.next(),
+      id: () => world.name(),
+      yield: () => life.answer(0, () => undefined),
+      sleep: (ms, signal) =>
+        new Promise((resolve) => {
+          if (life.over) return
+          if (signal?.aborted) return resolve()
+          const wake = () => {
+            signal?.removeEventListener('abort', wake)
+            if (!life.over) resolve()
+          }
+          signal?.addEventListener('abort', wake, { once: true })
+          world.after(ms, wake)
+        }),
+    },
+  }
+  return life
+}
