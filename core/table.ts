@@ -32,7 +32,7 @@ export const TABLE_FORMAT = 'table/1'
 /** Words of a directory slot: the key's fingerprint (two), chunk (0: the slot is free again), offset in the chunk. */
 const WIDTH = 4
 /** Keys that were used last are kept decoded, and as many again while they are used. */
-const HOT_KEYS = 32_768
+const HOT_KEYS = 16_384
 const HOT_BYTES = 16 * 1024 * 1024
 const CHUNK_BYTES = 262_144
 const NONE = -1
