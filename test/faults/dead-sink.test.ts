@@ -9,7 +9,8 @@ function mortal() {
   const life = { dead: true }
   const sink = countingSink({
     keep: false,
-    answer: async () => (life.dead ? { kind: 'notSent', reason: 'connection refused', retryAfter: 50 } : { kind: 'applied' }),
+    answer: async () =>
+      life.dead ? { kind: 'notSent', reason: 'connection refused', retryAfter: 50 } : { kind: 'applied' },
   })
   return { life, sink }
 }
@@ -37,7 +38,11 @@ test("with whenFull 'park' the others go on to the end, and what the lane does n
   const { life, sink } = mortal()
   const good = countingSink({ keep: false })
   const disk = new MemoryDisk()
-  const worker = await numbersTo({ records: RECORDS, disk, sinks: { dead: [sink, { maxStaged: '1MB', whenFull: 'park' }], good: [good] } })
+  const worker = await numbersTo({
+    records: RECORDS,
+    disk,
+    sinks: { dead: [sink, { maxStaged: '1MB', whenFull: 'park' }], good: [good] },
+  })
   await until(() => worker.status().read === RECORDS && good.rows === RECORDS)
   const { sinks, deadLetters } = worker.status()
   expect(sinks.dead!.state).toBe('parked')
@@ -48,7 +53,11 @@ test("with whenFull 'park' the others go on to the end, and what the lane does n
   expect(sink.rows).toBe(RECORDS - deadLetters)
   const letters = [...disk.deadLetters]
   expect(letters.length).toBe(deadLetters)
-  expect(letters[0]).toMatchObject({ where: 'dead', code: 'SINK_REJECTED', reason: expect.stringContaining('whenFull') })
+  expect(letters[0]).toMatchObject({
+    where: 'dead',
+    code: 'SINK_REJECTED',
+    reason: expect.stringContaining('whenFull'),
+  })
   expect(new Set(letters.map(({ bytes }) => JSON.parse(Buffer.from(bytes).toString()).n)).size).toBe(deadLetters)
 }, 30_000)
 

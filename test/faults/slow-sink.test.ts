@@ -17,7 +17,13 @@ const BOUND_MB = 600
 test('behind a sink that takes a batch a second, a source of five million records stands still, and nothing is lost', async () => {
   const records = 5_000_000
   const script = new URL('../support/slow-sink-worker.ts', import.meta.url).pathname
-  const { stdout } = await promisify(execFile)(process.execPath, ['--conditions=source', script, folder, String(records), '12'])
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    '--conditions=source',
+    script,
+    folder,
+    String(records),
+    '12',
+  ])
   const { before, after, paused, memoryMB, peakMemoryMB, ...end } = JSON.parse(stdout)
   expect(paused).toBe(true)
   // a batch or two leave in the meantime, and let as much in

@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -94,24 +93,4 @@ describe('on real events', () => {
     expect(await warehouseCount()).toEqual({ rows: 9_382, distinct: 9_382 })
     expect(captured(dataDir)).toEqual(abandonedCarts(linesOf(CLEAN)))
   })
-})
-
-test('killed at random moments and started again, it comes to the same end', { timeout: 300_000 }, async () => {
-  const kills = Number(process.env.MILLRACE_KILLS ?? 20)
-  const run = (killAfter: number | undefined) =>
-    new Promise<number | null>((resolve) => {
-      const child = spawn(process.execPath, ['--conditions=source', join(import.meta.dirname, '../support/cart-worker.ts'), dataDir, DIRTY], { stdio: 'ignore' })
-      const timer = killAfter === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), killAfter)
-      child.on('exit', (code) => {
-        clearTimeout(timer)
-        resolve(code)
-      })
-    })
-  for (let i = 0; i < kills; i++) await run(300 + Math.random() * 1_500)
-  expect(await run(undefined)).toBe(0)
-  expect(await warehouseCount()).toEqual({ rows: 9_382, distinct: 9_382 })
-  expect(captured(dataDir)).toEqual(abandonedCarts(linesOf(CLEAN)))
-  const inspector = inspect(join(dataDir, 'state.db'))
-  expect(inspector.deadLetters.count()).toBe(25)
-  inspector.close()
 })
