@@ -35,4 +35,13 @@ for (let size = readSync(file, chunk); size > 0; size = readSync(file, chunk)) {
 closeSync(file)
 const seconds = (performance.now() - began) / 1_000
 const { user, system } = process.cpuUsage()
-console.log(JSON.stringify({ read, rows, written, seconds, cpuSeconds: (user + system) / 1e6, peakMemoryMB: process.resourceUsage().maxRSS / 1_024 }))
+console.log(
+  JSON.stringify({
+    read,
+    rows,
+    written,
+    seconds,
+    cpuSeconds: (user + system) / 1e6,
+    peakMemoryMB: process.resourceUsage().maxRSS / 1_024,
+  }),
+)

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, renameSync, writeSync, openSync, closeSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { generateShop } from '../sources/shop-generator.ts'

@@ -41,7 +41,10 @@ function warehouseUse(folder: string): { cpuSeconds: number; peakMemoryMB: numbe
       if (!command.includes(folder)) continue
       const fields = text(`/proc/${pid}/stat`).split(') ')[1]!.split(' ')
       const peak = /VmHWM:\s+(\d+)/.exec(text(`/proc/${pid}/status`))
-      return { cpuSeconds: (Number(fields[11]) + Number(fields[12])) / 100, peakMemoryMB: Number(peak?.[1] ?? 0) / 1_024 }
+      return {
+        cpuSeconds: (Number(fields[11]) + Number(fields[12])) / 100,
+        peakMemoryMB: Number(peak?.[1] ?? 0) / 1_024,
+      }
     }
   } catch {
     return undefined

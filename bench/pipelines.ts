@@ -20,7 +20,8 @@ export function cartsToWarehouse(path: string): Pipeline {
       name: 'cart',
       seed: { items: [] as string[], type: '' },
       step: (cart, e) => {
-        if (e.type === 'addtocart') return { items: [...cart.items.filter((item) => item !== e.itemId), e.itemId].slice(-20), type: e.type }
+        if (e.type === 'addtocart')
+          return { items: [...cart.items.filter((item) => item !== e.itemId), e.itemId].slice(-20), type: e.type }
         return { items: [], type: e.type }
       },
       ttl: '7d',
@@ -30,6 +31,11 @@ export function cartsToWarehouse(path: string): Pipeline {
   )
   return pipeline('bench', {
     events: events.to(clickhouse({ table: 'events', orderBy: ['occurredAt', 'visitorId'] })),
-    carts: carts.to(clickhouse({ table: 'carts', columns: { visitorId: 'String', items: 'Array(String)', abandonedAt: 'DateTime64(3)' } })),
+    carts: carts.to(
+      clickhouse({
+        table: 'carts',
+        columns: { visitorId: 'String', items: 'Array(String)', abandonedAt: 'DateTime64(3)' },
+      }),
+    ),
   })
 }

@@ -48,7 +48,9 @@ const whole: Run[] = []
 for (let round = 1; round <= rounds; round++) {
   bare.push(await run<Run>('bare-loop.ts', path))
   whole.push(await run<Run>('pipeline-run.ts', path))
-  say(`round ${round}: bare loop ${Math.round(events / bare.at(-1)!.seconds)}/s, pipeline ${Math.round(events / whole.at(-1)!.seconds)}/s`)
+  say(
+    `round ${round}: bare loop ${Math.round(events / bare.at(-1)!.seconds)}/s, pipeline ${Math.round(events / whole.at(-1)!.seconds)}/s`,
+  )
 }
 const eventsPerSecond = Math.round(events / median(whole.map(({ seconds }) => seconds)))
 const bareLoop = Math.round(events / median(bare.map(({ seconds }) => seconds)))
@@ -58,7 +60,11 @@ if (latencySeconds > 0) {
     ['tenth', 0.1],
     ['half', 0.5],
   ] as const) {
-    const { latency } = await run<{ latency: unknown }>('latency-run.ts', Math.round(eventsPerSecond * share), latencySeconds)
+    const { latency } = await run<{ latency: unknown }>(
+      'latency-run.ts',
+      Math.round(eventsPerSecond * share),
+      latencySeconds,
+    )
     latencies[name] = latency
   }
 }

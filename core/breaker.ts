@@ -31,7 +31,12 @@ export function createBreaker(runtime: Runtime, { failures: bound = 5, reset = 1
     failed() {
       const failures = state.failures + 1
       if (failures < bound) state = { kind: 'closed', failures }
-      else state = { kind: 'open', failures, until: runtime.elapsed() + Math.min(30_000, reset * 2 ** Math.min(10, failures - bound)) }
+      else
+        state = {
+          kind: 'open',
+          failures,
+          until: runtime.elapsed() + Math.min(30_000, reset * 2 ** Math.min(10, failures - bound)),
+        }
     },
     get state() {
       return state

@@ -10,10 +10,16 @@ export const ERROR_CODES = {
   DISK_FULL: { exit: 3, meaning: 'There is no room left for a commit; nothing was lost.' },
   STATE_DAMAGED: { exit: 4, meaning: 'The state file fails its checksums.' },
   STATE_FAILED: { exit: 4, meaning: 'The disk reports an error at the state file.' },
-  STATE_BEHIND: { exit: 4, meaning: 'The state file is older than its witness: an old copy was put back, or commits were lost.' },
+  STATE_BEHIND: {
+    exit: 4,
+    meaning: 'The state file is older than its witness: an old copy was put back, or commits were lost.',
+  },
   STATE_TOO_NEW: { exit: 4, meaning: 'The state file was written by a newer version of Millrace.' },
   STATE_TOO_LARGE: { exit: 4, meaning: "A task's state, or one value of it, has passed its limit." },
-  TOPOLOGY_CHANGED: { exit: 5, meaning: 'The pipeline changed so that stored state or staged batches would be orphaned.' },
+  TOPOLOGY_CHANGED: {
+    exit: 5,
+    meaning: 'The pipeline changed so that stored state or staged batches would be orphaned.',
+  },
   LOG_DAMAGED: { exit: 4, meaning: 'A partition of the embedded log fails its checksums.' },
   SOURCE_CHANGED: { exit: 5, meaning: 'A source is not the one that the stored position belongs to.' },
   SOURCE_SEALED: { exit: 5, meaning: 'A source that was read to its end has grown since.' },
@@ -21,7 +27,11 @@ export const ERROR_CODES = {
   SOURCE_FAILED: { exit: 6, meaning: 'A source cannot be read.' },
   SINK_FAILED: { exit: 6, meaning: 'A sink cannot be opened, or its table does not fit.' },
   SINK_REJECTED: { exit: 6, meaning: 'A sink refused rows for good.' },
-  POISONED: { exit: 7, meaning: 'Too many records of a partition are poison; the pipeline stopped rather than empty it into the dead letters.' },
+  POISONED: {
+    exit: 7,
+    meaning:
+      'Too many records of a partition are poison; the pipeline stopped rather than empty it into the dead letters.',
+  },
   FLOW_BROKE_RULES: { exit: 7, meaning: 'An operator did what no operator may do inside a pipeline.' },
   FENCED: { exit: 8, meaning: 'Another worker took the task over.' },
   UNDECODABLE: { exit: 1, meaning: "A record's bytes do not decode, or do not fit the schema." },

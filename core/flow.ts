@@ -1,10 +1,10 @@
 import { Observable, Subscriber } from 'rxjs'
-import { deadline, type Runtime } from './runtime.ts'
 import { ElementMeta } from './element.ts'
 import { MillraceError, messageOf } from './errors.ts'
 import { Fan } from './fan.ts'
 import { type AsyncMeta, type AsyncWork, type OperatorContext, type OperatorHandlers, splitKey } from './operator.ts'
 import type { Plan, PlanNode } from './plan.ts'
+import { deadline, type Runtime } from './runtime.ts'
 import { enterTask } from './standalone.ts'
 import type { Timer } from './state.ts'
 
@@ -86,7 +86,10 @@ export class Flow {
   readonly synchronous: boolean
   private readonly plan: Plan
   private readonly host: FlowHost
-  private readonly operators = new Map<number, { handlers: OperatorHandlers<unknown>; output: { to: Subscriber<unknown> | undefined }; sides: Map<string, Fan> }>()
+  private readonly operators = new Map<
+    number,
+    { handlers: OperatorHandlers<unknown>; output: { to: Subscriber<unknown> | undefined }; sides: Map<string, Fan> }
+  >()
   private heads: Fan[] = []
   private entrances: { level: number; fan: Fan }[] = []
   private ends: Subscriber<unknown>[] = []
@@ -204,7 +207,10 @@ export class Flow {
     this.phase = 'idle'
     if (this.broken) throw this.broken
     if (failures.length === 0 && this.ends.some((end) => !end.closed)) {
-      throw new MillraceError('FLOW_BROKE_RULES', `pipeline "${this.plan.pipeline}": an operator did not complete when its input did: work that it left open would be lost. Use mapAsync for asynchronous work`)
+      throw new MillraceError(
+        'FLOW_BROKE_RULES',
+        `pipeline "${this.plan.pipeline}": an operator did not complete when its input did: work that it left open would be lost. Use mapAsync for asynchronous work`,
+      )
     }
     this.abandon()
   }
@@ -219,7 +225,9 @@ export class Flow {
   private enter(level: number, element: Element, work: () => void): void {
     const segment = this.segments[level]!
     const next = level + 1 < this.plan.levels
-    segment.slot = next ? { meta: segment.meta.snapshot(), watermark: segment.clock.watermark, element, entries: [], ordered: true } : undefined
+    segment.slot = next
+      ? { meta: segment.meta.snapshot(), watermark: segment.clock.watermark, element, entries: [], ordered: true }
+      : undefined
     this.phase = 'pushing'
     this.inTask(work)
     this.phase = 'between'
@@ -280,7 +288,11 @@ export class Flow {
         failures.push({ ...element, ...this.takeFailure(error) })
       }
     }
-    for (let owner = this.due(level, slot.watermark, slot.meta.stamp); owner; owner = this.due(level, slot.watermark, slot.meta.stamp)) {
+    for (
+      let owner = this.due(level, slot.watermark, slot.meta.stamp);
+      owner;
+      owner = this.due(level, slot.watermark, slot.meta.stamp)
+    ) {
       const name = timerName(owner, owner.timers.peek()!)
       if (excluded.has(name)) owner.timers.take()
       else {
@@ -306,9 +318,12 @@ export class Flow {
     const segment = this.segments[node.level]!
     const output: { to: Subscriber<unknown> | undefined } = { to: undefined }
     const sides = new Map<string, Fan>()
-    const flow = this
     if (definition.work) {
-      this.operators.set(node.id, { handlers: { next: (value) => this.ask(node, definition.work!, value) }, output, sides })
+      this.operators.set(node.id, {
+        handlers: { next: (value) => this.ask(node, definition.work!, value) },
+        output,
+        sides,
+      })
       return
     }
     const state = this.host.state(node, segment.clock)
@@ -318,13 +333,20 @@ export class Flow {
       clock: segment.clock,
       emit: (value) => output.to!.next(value),
       side: (name, value) => sides.get(name)?.next(value),
-      count: (what) => flow.host.count(what),
+      count: (what) => this.host.count(what),
     }
     const handlers = definition.start!(context)
     this.operators.set(node.id, { handlers, output, sides })
     for (const [piece, declaration] of Object.entries(definition.state ?? {})) {
       if (declaration.kind !== 'timers') continue
-      segment.owners.push({ node, piece, clock: declaration.clock, timers: state[piece] as DueTimers, handlers, finer: definition.keyed === 'by' })
+      segment.owners.push({
+        node,
+        piece,
+        clock: declaration.clock,
+        timers: state[piece] as DueTimers,
+        handlers,
+        finer: definition.keyed === 'by',
+      })
     }
   }
 
@@ -353,7 +375,11 @@ export class Flow {
       const { signal, clear } = deadline(this.host.runtime, work.timeout, parent.signal)
       const asked: AsyncMeta = Object.assign(meta, { signal })
       const late = new Promise<never>((_, reject) => {
-        signal.addEventListener('abort', () => reject(new MillraceError('TIMED_OUT', `${node.name}: no answer within ${work.timeout} ms`)), { once: true })
+        signal.addEventListener(
+          'abort',
+          () => reject(new MillraceError('TIMED_OUT', `${node.name}: no answer within ${work.timeout} ms`)),
+          { once: true },
+        )
       })
       const done = () => {
         clear()
@@ -395,7 +421,8 @@ export class Flow {
     const { plan } = this
     const streams = new Map<number, Observable<unknown>>()
     const consumers = new Map<number, number>()
-    for (const node of plan.nodes) for (const input of node.inputs) consumers.set(input, (consumers.get(input) ?? 0) + 1)
+    for (const node of plan.nodes)
+      for (const input of node.inputs) consumers.set(input, (consumers.get(input) ?? 0) + 1)
     for (const output of plan.outputs) consumers.set(output.input, (consumers.get(output.input) ?? 0) + 1)
     const connections: (() => void)[] = []
 
@@ -408,7 +435,9 @@ export class Flow {
       this.entrances.push({ level, fan })
       const from = this.segments[node.outLevel]!
       connections.push(() => {
-        const crossing = new Crossing((value) => from.slot!.entries.push({ entrance: fan, level, value, state: 'ready' }))
+        const crossing = new Crossing((value) =>
+          from.slot!.entries.push({ entrance: fan, level, value, state: 'ready' }),
+        )
         this.ends.push(crossing)
         stream.subscribe(crossing)
       })
@@ -433,7 +462,8 @@ export class Flow {
       }
       const inputs = node.inputs.map((id) => at(id, node.level))
       if (source.kind === 'merge') stream = mergeAll(inputs, source.names)
-      else if (source.kind === 'foreign') stream = this.probe(node, source.run as (s: Observable<unknown>) => Observable<unknown>, inputs[0]!)
+      else if (source.kind === 'foreign')
+        stream = this.probe(node, source.run as (s: Observable<unknown>) => Observable<unknown>, inputs[0]!)
       else {
         const made = this.operators.get(node.id)!
         if (source.definition.work) {
@@ -478,7 +508,11 @@ export class Flow {
     this.failure ??= { error, where: this.at }
   }
 
-  private bound(node: PlanNode, made: { handlers: OperatorHandlers<unknown>; output: { to: Subscriber<unknown> | undefined } }, inputs: Observable<unknown>[]): Observable<unknown> {
+  private bound(
+    node: PlanNode,
+    made: { handlers: OperatorHandlers<unknown>; output: { to: Subscriber<unknown> | undefined } },
+    inputs: Observable<unknown>[],
+  ): Observable<unknown> {
     const { meta } = this.segments[node.level]!
     const { handlers, output } = made
     return new Observable((to) => {
@@ -489,29 +523,52 @@ export class Flow {
       }
       inputs.forEach((input, place) => {
         const take = place === 0 ? handlers.next : handlers.right!
-        const taker = new Taker(to, (value) => {
-          this.at = node.name
-          take(value, meta)
-        }, ended)
+        const taker = new Taker(
+          to,
+          (value) => {
+            this.at = node.name
+            take(value, meta)
+          },
+          ended,
+        )
         input.subscribe(taker)
       })
     })
   }
 
   /** Holds an RxJS operator to the rules (engine rule 8): what it does between two epochs is lost, so it may do nothing there. */
-  private probe(node: PlanNode, run: (source: Observable<unknown>) => Observable<unknown>, input: Observable<unknown>): Observable<unknown> {
+  private probe(
+    node: PlanNode,
+    run: (source: Observable<unknown>) => Observable<unknown>,
+    input: Observable<unknown>,
+  ): Observable<unknown> {
     const breaks = (what: string, instead: string) => {
-      this.broken ??= new MillraceError('FLOW_BROKE_RULES', `pipeline "${this.plan.pipeline}": ${node.name} ${what}: ${instead}`)
+      this.broken ??= new MillraceError(
+        'FLOW_BROKE_RULES',
+        `pipeline "${this.plan.pipeline}": ${node.name} ${what}: ${instead}`,
+      )
     }
     let subscribed = 0
     const before = new Observable<unknown>((to) => {
-      if (subscribed++ > 0) breaks('subscribed to its input a second time', 'records would be lost or doubled. Leave retries to the engine, and use mapAsync for calls that may fail')
-      const taker = new Taker(to, (value) => {
-        this.at = node.name
-        to.next(value)
-      }, () => to.complete())
+      if (subscribed++ > 0)
+        breaks(
+          'subscribed to its input a second time',
+          'records would be lost or doubled. Leave retries to the engine, and use mapAsync for calls that may fail',
+        )
+      const taker = new Taker(
+        to,
+        (value) => {
+          this.at = node.name
+          to.next(value)
+        },
+        () => to.complete(),
+      )
       to.add(() => {
-        if (this.phase === 'pushing' && !this.failure) breaks('stopped listening before its input ended', 'later records would be lost. Use filter, or dedup and scan of millrace/operators')
+        if (this.phase === 'pushing' && !this.failure)
+          breaks(
+            'stopped listening before its input ended',
+            'later records would be lost. Use filter, or dedup and scan of millrace/operators',
+          )
       })
       input.subscribe(taker)
     })
@@ -520,13 +577,20 @@ export class Flow {
         to,
         (value) => {
           if (this.phase !== 'pushing') {
-            breaks(this.phase === 'completing' ? 'emitted when its input ended' : 'emitted when no record was being pushed', 'what it keeps between records is lost when an epoch ends. Use scan, absence or mapAsync of millrace/operators')
+            breaks(
+              this.phase === 'completing' ? 'emitted when its input ended' : 'emitted when no record was being pushed',
+              'what it keeps between records is lost when an epoch ends. Use scan, absence or mapAsync of millrace/operators',
+            )
             return
           }
           to.next(value)
         },
         () => {
-          if (this.phase === 'pushing' && !this.failure) breaks('ended before its input did', 'later records would be lost. Use filter of millrace/operators, and let errors go to the dead letters')
+          if (this.phase === 'pushing' && !this.failure)
+            breaks(
+              'ended before its input did',
+              'later records would be lost. Use filter of millrace/operators, and let errors go to the dead letters',
+            )
           to.complete()
         },
       )
@@ -598,7 +662,8 @@ function mergeAll(inputs: readonly Observable<unknown>[], names: readonly string
     let open = inputs.length
     inputs.forEach((input, place) => {
       const from = names?.[place]
-      const take = from === undefined ? (value: unknown) => to.next(value) : (value: unknown) => to.next({ from, value })
+      const take =
+        from === undefined ? (value: unknown) => to.next(value) : (value: unknown) => to.next({ from, value })
       input.subscribe(
         new Taker(to, take, () => {
           if (--open === 0) to.complete()

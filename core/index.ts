@@ -11,5 +11,13 @@ export { operate } from './standalone.ts'
 export type { ExpiringSet, StateDeclaration, Table, Timer, Timers } from './state.ts'
 export type { SinkStatus, SourceStatus, WorkerStatus } from './status.ts'
 export type { Store } from './store.ts'
-export { type LaneOptions, merge, type Output, type SourceOptions, type SourceStream, type Stream, stream } from './stream.ts'
+export {
+  type LaneOptions,
+  merge,
+  type Output,
+  type SourceOptions,
+  type SourceStream,
+  type Stream,
+  stream,
+} from './stream.ts'
 export { startWorker, type Worker, type WorkerOptions } from './worker.ts'

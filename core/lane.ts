@@ -50,7 +50,14 @@ export class Lane {
   private readonly life: string
   private wake: (() => void) | undefined
 
-  constructor(host: LaneHost, output: string, sink: SinkHost, life: string, restored: readonly StoredBatch[], receipt: string | undefined) {
+  constructor(
+    host: LaneHost,
+    output: string,
+    sink: SinkHost,
+    life: string,
+    restored: readonly StoredBatch[],
+    receipt: string | undefined,
+  ) {
     this.host = host
     this.output = output
     this.sink = sink
@@ -85,7 +92,14 @@ export class Lane {
     const { body, ...rest } = batch
     const kept = this.memory + body.length <= LANE_MEMORY
     if (kept) this.memory += body.length
-    this.batches.push({ ...rest, size: body.length, attempts: 0, body: kept ? body : undefined, fresh: true, ...(samples ? { samples } : {}) })
+    this.batches.push({
+      ...rest,
+      size: body.length,
+      attempts: 0,
+      body: kept ? body : undefined,
+      fresh: true,
+      ...(samples ? { samples } : {}),
+    })
     this.wake?.()
   }
 
@@ -129,7 +143,9 @@ export class Lane {
     for (let failures = 0; !host.signal.aborted; failures++) {
       attempt++
       if (recorded) {
-        const marked = await host.commit({ lanes: [{ sink: this.output, attempts: members.map((batch) => batch.name) }] })
+        const marked = await host.commit({
+          lanes: [{ sink: this.output, attempts: members.map((batch) => batch.name) }],
+        })
         if (marked.kind !== 'committed') return host.failed(notRecorded(marked, 'an attempt'))
       }
       for (const batch of members) batch.fresh = false
@@ -151,7 +167,10 @@ export class Lane {
       }
       if (outcome.kind === 'unknown') afterUnknown = true
       this.state = 'retrying'
-      host.logger.warn({ sink: this.output, batch: name, attempt, outcome: outcome.kind }, `${this.output}: ${outcome.reason}`)
+      host.logger.warn(
+        { sink: this.output, batch: name, attempt, outcome: outcome.kind },
+        `${this.output}: ${outcome.reason}`,
+      )
       const backoff = Math.min(30_000, 100 * 2 ** Math.min(failures, 9)) * (0.5 + host.runtime.random() / 2)
       await host.runtime.sleep(Math.max(outcome.retryAfter ?? 0, backoff), host.signal)
     }
@@ -174,7 +193,9 @@ export class Lane {
     }
     if (members.length === 1) return members
     const name = `${this.life}/${this.host.task}/group/${this.output}/${this.groups++}`
-    const result = await this.host.commit({ lanes: [{ sink: this.output, group: { name, members: members.map((batch) => batch.name) } }] })
+    const result = await this.host.commit({
+      lanes: [{ sink: this.output, group: { name, members: members.map((batch) => batch.name) } }],
+    })
     if (result.kind !== 'committed') {
       this.host.failed(notRecorded(result, 'a group'))
       return undefined
@@ -191,11 +212,18 @@ export class Lane {
   }
 
   private async bodyOf(members: readonly LaneBatch[]): Promise<Uint8Array> {
-    const bodies = await Promise.all(members.map((batch) => batch.body ?? this.host.store.body(this.host.task, batch.name)))
+    const bodies = await Promise.all(
+      members.map((batch) => batch.body ?? this.host.store.body(this.host.task, batch.name)),
+    )
     return bodies.length === 1 ? bodies[0]! : Buffer.concat(bodies)
   }
 
-  private applied(members: readonly LaneBatch[], receipt: string | undefined, rejected: readonly RowRejection[], body: Uint8Array): void {
+  private applied(
+    members: readonly LaneBatch[],
+    receipt: string | undefined,
+    rejected: readonly RowRejection[],
+    body: Uint8Array,
+  ): void {
     const { sink, host } = this
     const rows = members.reduce((sum, batch) => sum + batch.rows, 0)
     sink.rows += rows - rejected.length
@@ -215,11 +243,18 @@ export class Lane {
     const letters = rejected.length === 0 ? [] : rowLetters(members[0]!, body, rejected, now)
     this.removeHead(members)
     if (receipt !== undefined) this.receipt = receipt
-    host.later({ sink: this.output, remove: members.map((batch) => batch.name), ...(receipt === undefined ? {} : { receipt }) }, letters)
+    host.later(
+      { sink: this.output, remove: members.map((batch) => batch.name), ...(receipt === undefined ? {} : { receipt }) },
+      letters,
+    )
   }
 
   /** The system will never take the batch as it is: the rows it named are set aside, and the rest goes on without them. */
-  private async refused(batch: LaneBatch, outcome: Outcome & { kind: 'rejected'; retry: 'never' }, body: Uint8Array): Promise<void> {
+  private async refused(
+    batch: LaneBatch,
+    outcome: Outcome & { kind: 'rejected'; retry: 'never' },
+    body: Uint8Array,
+  ): Promise<void> {
     const rejections = outcome.rows ?? Array.from({ length: batch.rows }, (_, row) => ({ row, reason: outcome.reason }))
     const letters = rowLetters(batch, body, rejections, this.host.runtime.now())
     this.sink.rejected += rejections.length
@@ -229,7 +264,15 @@ export class Lane {
     let rest: LaneBatch | undefined
     if (good.length > 0 && bad.size > 0) {
       const kept = Buffer.concat(good)
-      const { group: _group, body: _body, samples: _samples, fresh: _fresh, size: _size, attempts: _attempts, ...stored } = batch
+      const {
+        group: _group,
+        body: _body,
+        samples: _samples,
+        fresh: _fresh,
+        size: _size,
+        attempts: _attempts,
+        ...stored
+      } = batch
       const by: StagedBatch = { ...stored, name: `${batch.name}r`, rows: good.length, body: kept }
       change = { ...change, replace: { of: batch.name, by } }
       rest = { ...stored, name: by.name, rows: good.length, body: kept, size: kept.length, attempts: 0, fresh: true }
@@ -257,8 +300,15 @@ export class Lane {
 /** What keeps a lane from going on. */
 export function notRecorded(result: Exclude<CommitResult, { kind: 'committed' }>, what: string): MillraceError {
   if (result.kind === 'failed') return result.error
-  if (result.kind === 'fenced') return new MillraceError('FENCED', `${what} could not be recorded: another worker has opened this task; this one stops`)
-  return new MillraceError('STATE_FAILED', `it is not known whether ${what} was recorded (${result.reason}); start again: the store knows`)
+  if (result.kind === 'fenced')
+    return new MillraceError(
+      'FENCED',
+      `${what} could not be recorded: another worker has opened this task; this one stops`,
+    )
+  return new MillraceError(
+    'STATE_FAILED',
+    `it is not known whether ${what} was recorded (${result.reason}); start again: the store knows`,
+  )
 }
 
 /** Rows of a batch as dead letters: those named, or all of them for one reason. */

@@ -3,8 +3,16 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 /** A family of counters, gauges or histograms by label; `labels` binds one, to be counted on without a look-up. */
 export interface Metrics {
   readonly registry: Registry
-  counter<L extends string>(name: string, help: string, labels?: readonly L[]): (values?: Record<L, string>) => { add(n: number): void }
-  gauge<L extends string>(name: string, help: string, labels?: readonly L[]): (values?: Record<L, string>) => { set(value: number): void }
+  counter<L extends string>(
+    name: string,
+    help: string,
+    labels?: readonly L[],
+  ): (values?: Record<L, string>) => { add(n: number): void }
+  gauge<L extends string>(
+    name: string,
+    help: string,
+    labels?: readonly L[],
+  ): (values?: Record<L, string>) => { set(value: number): void }
   histogram<L extends string>(
     name: string,
     help: string,

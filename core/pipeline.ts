@@ -31,13 +31,23 @@ export interface PipelinePlan {
  *
  * @throws MillraceError BAD_PIPELINE when two stateful operators have one name, or an output is none
  */
-export function pipeline<O extends Record<string, Output<unknown>>>(name: string, outputs: O, options: PipelineOptions = {}): Pipeline<O> {
+export function pipeline<O extends Record<string, Output<unknown>>>(
+  name: string,
+  outputs: O,
+  options: PipelineOptions = {},
+): Pipeline<O> {
   const { maxPoison = 0.05 } = options
   if (!/^[a-z0-9][a-z0-9-]*$/.test(name)) {
-    throw new MillraceError('BAD_OPTION', `pipeline: the name must be of small letters, digits and dashes, got ${shown(name)}`)
+    throw new MillraceError(
+      'BAD_OPTION',
+      `pipeline: the name must be of small letters, digits and dashes, got ${shown(name)}`,
+    )
   }
   if (!(maxPoison >= 0 && maxPoison <= 1)) {
-    throw new MillraceError('BAD_OPTION', `pipeline "${name}": maxPoison must be a share from 0 to 1, got ${shown(maxPoison)}`)
+    throw new MillraceError(
+      'BAD_OPTION',
+      `pipeline "${name}": maxPoison must be a share from 0 to 1, got ${shown(maxPoison)}`,
+    )
   }
   const drain = milliseconds(options.drain ?? '10s', `pipeline "${name}": drain`)
   const plan = compile(name, outputs as unknown as Record<string, OutputNode>)

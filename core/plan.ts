@@ -47,7 +47,14 @@ export function compile(pipeline: string, outputs: Readonly<Record<string, Outpu
     const level = Math.max(0, ...inputs.map((input) => input.outLevel))
     const waits = node.kind === 'operator' && node.definition.work !== undefined
     const outLevel = node.kind === 'side' ? inputs[0]!.outLevel : waits ? level + 1 : level
-    const made = { id: nodes.length, node, name: nameOf(node), inputs: inputs.map((input) => input.id), level: node.kind === 'side' ? outLevel : level, outLevel }
+    const made = {
+      id: nodes.length,
+      node,
+      name: nameOf(node),
+      inputs: inputs.map((input) => input.id),
+      level: node.kind === 'side' ? outLevel : level,
+      outLevel,
+    }
     nodes.push(made)
     known.set(node, made)
     return made
@@ -59,14 +66,18 @@ export function compile(pipeline: string, outputs: Readonly<Record<string, Outpu
     if (node.kind === 'side') return `side ${node.name}`
     if (node.kind === 'source') return node.name
     const { definition } = node
-    if (definition.plainOnly !== undefined) throw new MillraceError('BAD_PIPELINE', `pipeline "${pipeline}": ${definition.kind}: ${definition.plainOnly}`)
+    if (definition.plainOnly !== undefined)
+      throw new MillraceError('BAD_PIPELINE', `pipeline "${pipeline}": ${definition.kind}: ${definition.plainOnly}`)
     const wanted = definition.name ?? definition.kind
     const state = Object.entries(definition.state ?? {})
     if (state.length > 0) {
       for (const [piece, declaration] of state) {
         const slot = `${wanted}/${piece}`
         if (slot in slots) {
-          throw new MillraceError('BAD_PIPELINE', `pipeline "${pipeline}": two operators are called "${wanted}", and would share their state: give one of them a name of its own, as in ${definition.kind}({ name: '${definition.kind}-2', … })`)
+          throw new MillraceError(
+            'BAD_PIPELINE',
+            `pipeline "${pipeline}": two operators are called "${wanted}", and would share their state: give one of them a name of its own, as in ${definition.kind}({ name: '${definition.kind}-2', … })`,
+          )
         }
         slots[slot] = declaration.kind
       }
@@ -78,16 +89,33 @@ export function compile(pipeline: string, outputs: Readonly<Record<string, Outpu
   }
 
   const planned = Object.entries(outputs).map(([name, node]): PlanOutput => {
-    if (!/^[A-Za-z0-9][A-Za-z0-9_-]*$/.test(name)) throw new MillraceError('BAD_PIPELINE', `pipeline "${pipeline}": an output's name must be of letters, digits, - and _, got ${shown(name)}`)
-    if (typeof node?.to?.open !== 'function') throw new MillraceError('BAD_PIPELINE', `pipeline "${pipeline}": output "${name}" must end in .to(sink), got ${shown(node)}`)
+    if (!/^[A-Za-z0-9][A-Za-z0-9_-]*$/.test(name))
+      throw new MillraceError(
+        'BAD_PIPELINE',
+        `pipeline "${pipeline}": an output's name must be of letters, digits, - and _, got ${shown(name)}`,
+      )
+    if (typeof node?.to?.open !== 'function')
+      throw new MillraceError(
+        'BAD_PIPELINE',
+        `pipeline "${pipeline}": output "${name}" must end in .to(sink), got ${shown(node)}`,
+      )
     const input = visit(node.input)
     return { name, node, input: input.id, level: input.outLevel }
   })
-  if (planned.length === 0) throw new MillraceError('BAD_PIPELINE', `pipeline "${pipeline}" has no outputs: end at least one branch in .to(sink)`)
-  const sources = nodes.filter((n): n is PlanNode & { node: StreamNode & { kind: 'source' } } => n.node.kind === 'source')
+  if (planned.length === 0)
+    throw new MillraceError(
+      'BAD_PIPELINE',
+      `pipeline "${pipeline}" has no outputs: end at least one branch in .to(sink)`,
+    )
+  const sources = nodes.filter(
+    (n): n is PlanNode & { node: StreamNode & { kind: 'source' } } => n.node.kind === 'source',
+  )
   for (const [i, source] of sources.entries()) {
     if (sources.findIndex((other) => other.name === source.name) !== i) {
-      throw new MillraceError('BAD_PIPELINE', `pipeline "${pipeline}": two sources are called "${source.name}": use one stream for both, or give one a name of its own`)
+      throw new MillraceError(
+        'BAD_PIPELINE',
+        `pipeline "${pipeline}": two sources are called "${source.name}": use one stream for both, or give one a name of its own`,
+      )
     }
   }
   return { pipeline, nodes, sources, outputs: planned, levels: Math.max(...nodes.map((n) => n.outLevel)) + 1, slots }
@@ -104,6 +132,8 @@ function inputsOf(node: StreamNode): readonly StreamNode[] {
     case 'foreign':
       return [node.input]
     case 'operator':
-      return node.definition.right === undefined ? [node.input] : [node.input, nodeOf(node.definition.right, `${node.definition.kind}: its second input`)]
+      return node.definition.right === undefined
+        ? [node.input]
+        : [node.input, nodeOf(node.definition.right, `${node.definition.kind}: its second input`)]
   }
 }

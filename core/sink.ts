@@ -25,7 +25,12 @@ export interface RowRejection {
 export type Outcome =
   | { readonly kind: 'applied'; readonly receipt?: string; readonly rejected?: readonly RowRejection[] }
   | { readonly kind: 'rejected'; readonly retry: 'later'; readonly reason: string; readonly retryAfter?: number }
-  | { readonly kind: 'rejected'; readonly retry: 'never'; readonly reason: string; readonly rows?: readonly RowRejection[] }
+  | {
+      readonly kind: 'rejected'
+      readonly retry: 'never'
+      readonly reason: string
+      readonly rows?: readonly RowRejection[]
+    }
   | { readonly kind: 'notSent'; readonly reason: string; readonly retryAfter?: number }
   | { readonly kind: 'unknown'; readonly reason: string; readonly retryAfter?: number }
 

@@ -54,7 +54,11 @@ export interface Timers {
 /** How an operator declares a piece of state. */
 export type StateDeclaration =
   | { readonly kind: 'expiring-set'; readonly within: number }
-  | { readonly kind: 'table'; readonly ttl: number; /** Brings a value of an earlier version into today's shape. */ readonly revive?: (stored: unknown) => unknown }
+  | {
+      readonly kind: 'table'
+      readonly ttl: number /** Brings a value of an earlier version into today's shape. */
+      readonly revive?: (stored: unknown) => unknown
+    }
   | { readonly kind: 'timers'; readonly clock: 'event' | 'processing' }
 
 /** What undoes changes in the opposite order. One for all state of a task, so that a savepoint is one number. */

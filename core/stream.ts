@@ -24,8 +24,19 @@ export interface SourceOptions<S extends Schema> {
 
 /** What a stream is made of: a description, until a pipeline runs. */
 export type StreamNode =
-  | { readonly kind: 'source'; readonly name: string; readonly source: Source; readonly options: SourceOptions<any>; readonly lateness: number }
-  | { readonly kind: 'operator'; readonly input: StreamNode; readonly definition: OperatorDefinition<any, any>; readonly run: Operator<any, any> }
+  | {
+      readonly kind: 'source'
+      readonly name: string
+      readonly source: Source
+      readonly options: SourceOptions<any>
+      readonly lateness: number
+    }
+  | {
+      readonly kind: 'operator'
+      readonly input: StreamNode
+      readonly definition: OperatorDefinition<any, any>
+      readonly run: Operator<any, any>
+    }
   | { readonly kind: 'foreign'; readonly input: StreamNode; readonly run: Operator<any, any>; readonly label: string }
   | { readonly kind: 'side'; readonly of: StreamNode & { kind: 'operator' }; readonly name: string }
   | { readonly kind: 'merge'; readonly inputs: readonly StreamNode[]; readonly names: readonly string[] | undefined }
@@ -50,7 +61,11 @@ export interface Output<out T> {
 export interface OutputNode extends Output<unknown> {
   readonly input: StreamNode
   readonly to: Sink<any>
-  readonly lane: { readonly maxStaged: Size; readonly maxAge: Duration | undefined; readonly whenFull: 'pause' | 'park' }
+  readonly lane: {
+    readonly maxStaged: Size
+    readonly maxAge: Duration | undefined
+    readonly whenFull: 'pause' | 'park'
+  }
 }
 
 declare const STREAM: unique symbol
@@ -63,10 +78,32 @@ export interface Stream<out T> {
   readonly [STREAM]: T
   pipe<A, SA = {}>(a: Operator<T, A, SA>): Piped<A, SA>
   pipe<A, B, SA = {}, SB = {}>(a: Operator<T, A, SA>, b: Operator<A, B, SB>): Piped<B, SA & SB>
-  pipe<A, B, C, SA = {}, SB = {}, SC = {}>(a: Operator<T, A, SA>, b: Operator<A, B, SB>, c: Operator<B, C, SC>): Piped<C, SA & SB & SC>
-  pipe<A, B, C, D, SA = {}, SB = {}, SC = {}, SD = {}>(a: Operator<T, A, SA>, b: Operator<A, B, SB>, c: Operator<B, C, SC>, d: Operator<C, D, SD>): Piped<D, SA & SB & SC & SD>
-  pipe<A, B, C, D, E, SA = {}, SB = {}, SC = {}, SD = {}, SE = {}>(a: Operator<T, A, SA>, b: Operator<A, B, SB>, c: Operator<B, C, SC>, d: Operator<C, D, SD>, e: Operator<D, E, SE>): Piped<E, SA & SB & SC & SD & SE>
-  pipe<A, B, C, D, E, F, SA = {}, SB = {}, SC = {}, SD = {}, SE = {}, SF = {}>(a: Operator<T, A, SA>, b: Operator<A, B, SB>, c: Operator<B, C, SC>, d: Operator<C, D, SD>, e: Operator<D, E, SE>, f: Operator<E, F, SF>): Piped<F, SA & SB & SC & SD & SE & SF>
+  pipe<A, B, C, SA = {}, SB = {}, SC = {}>(
+    a: Operator<T, A, SA>,
+    b: Operator<A, B, SB>,
+    c: Operator<B, C, SC>,
+  ): Piped<C, SA & SB & SC>
+  pipe<A, B, C, D, SA = {}, SB = {}, SC = {}, SD = {}>(
+    a: Operator<T, A, SA>,
+    b: Operator<A, B, SB>,
+    c: Operator<B, C, SC>,
+    d: Operator<C, D, SD>,
+  ): Piped<D, SA & SB & SC & SD>
+  pipe<A, B, C, D, E, SA = {}, SB = {}, SC = {}, SD = {}, SE = {}>(
+    a: Operator<T, A, SA>,
+    b: Operator<A, B, SB>,
+    c: Operator<B, C, SC>,
+    d: Operator<C, D, SD>,
+    e: Operator<D, E, SE>,
+  ): Piped<E, SA & SB & SC & SD & SE>
+  pipe<A, B, C, D, E, F, SA = {}, SB = {}, SC = {}, SD = {}, SE = {}, SF = {}>(
+    a: Operator<T, A, SA>,
+    b: Operator<A, B, SB>,
+    c: Operator<B, C, SC>,
+    d: Operator<C, D, SD>,
+    e: Operator<D, E, SE>,
+    f: Operator<E, F, SF>,
+  ): Piped<F, SA & SB & SC & SD & SE & SF>
   /** Ends a branch. */
   to(sink: Sink<T>, lane?: LaneOptions): Output<T>
 }
@@ -87,7 +124,10 @@ const NODE = Symbol.for('millrace.stream')
 export function nodeOf(stream: unknown, where: string): StreamNode {
   const node = (stream as { [NODE]?: StreamNode } | null | undefined)?.[NODE]
   if (node) return node
-  throw new MillraceError('BAD_PIPELINE', `${where} must be a Millrace stream, got ${shown(stream)}: begin with fromKafka, fromFile or stream`)
+  throw new MillraceError(
+    'BAD_PIPELINE',
+    `${where} must be a Millrace stream, got ${shown(stream)}: begin with fromKafka, fromFile or stream`,
+  )
 }
 
 /** A stream of this node. */
@@ -96,25 +136,34 @@ export function streamOf<T>(node: StreamNode): Stream<T> {
     [NODE]: node,
     pipe: (...operators: Operator<any, any>[]) => streamOf(operators.reduce(pipeOne, node)),
     to: (sink: Sink<any>, lane: LaneOptions = {}): OutputNode => {
-      if (typeof sink?.open !== 'function') throw new MillraceError('BAD_PIPELINE', `.to(sink) must be given a sink, got ${shown(sink)}`)
+      if (typeof sink?.open !== 'function')
+        throw new MillraceError('BAD_PIPELINE', `.to(sink) must be given a sink, got ${shown(sink)}`)
       const { maxStaged = '1GB', maxAge, whenFull = 'pause' } = lane
       if (whenFull !== 'pause' && whenFull !== 'park') {
-        throw new MillraceError('BAD_OPTION', `.to(${sink.kind}): whenFull must be 'pause' or 'park', got ${shown(whenFull)}`)
+        throw new MillraceError(
+          'BAD_OPTION',
+          `.to(${sink.kind}): whenFull must be 'pause' or 'park', got ${shown(whenFull)}`,
+        )
       }
       return { sink: sink.kind, input: node, to: sink, lane: { maxStaged, maxAge, whenFull } }
     },
     side: (name: string) => {
       for (let at: StreamNode | undefined = node; at?.kind === 'operator' || at?.kind === 'foreign'; at = at.input) {
-        if (at.kind === 'operator' && at.definition.sides?.includes(name)) return streamOf({ kind: 'side', of: at, name })
+        if (at.kind === 'operator' && at.definition.sides?.includes(name))
+          return streamOf({ kind: 'side', of: at, name })
       }
-      throw new MillraceError('BAD_PIPELINE', `.side(${shown(name)}): no operator of this .pipe lays anything aside under that name`)
+      throw new MillraceError(
+        'BAD_PIPELINE',
+        `.side(${shown(name)}): no operator of this .pipe lays anything aside under that name`,
+      )
     },
   }
   return made as unknown as Stream<T>
 }
 
 function pipeOne(input: StreamNode, run: Operator<any, any>, place: number): StreamNode {
-  if (typeof run !== 'function') throw new MillraceError('BAD_PIPELINE', `.pipe(…) takes operators, got ${shown(run)} at place ${place + 1}`)
+  if (typeof run !== 'function')
+    throw new MillraceError('BAD_PIPELINE', `.pipe(…) takes operators, got ${shown(run)} at place ${place + 1}`)
   const definition = definitionOf(run)
   if (definition) return { kind: 'operator', input, definition, run }
   return { kind: 'foreign', input, run, label: `the RxJS operator at place ${place + 1} of a .pipe` }
@@ -129,13 +178,25 @@ export function stream<S extends Schema>(source: Source, options: SourceOptions<
   const { lateness = '0s', name = source.name } = options
   const where = `${source.kind} "${name}"`
   if (typeof options.schema?.['~standard']?.validate !== 'function') {
-    throw new MillraceError('BAD_OPTION', `${where}: schema must be a Standard Schema (zod, valibot, arktype), got ${shown(options.schema)}`)
+    throw new MillraceError(
+      'BAD_OPTION',
+      `${where}: schema must be a Standard Schema (zod, valibot, arktype), got ${shown(options.schema)}`,
+    )
   }
   for (const option of ['key', 'time'] as const) {
     if (typeof options[option] === 'function') continue
-    throw new MillraceError('BAD_OPTION', `${where}: ${option} must be a function of the record, got ${shown(options[option])}`)
+    throw new MillraceError(
+      'BAD_OPTION',
+      `${where}: ${option} must be a function of the record, got ${shown(options[option])}`,
+    )
   }
-  return streamOf({ kind: 'source', name, source, options, lateness: milliseconds(lateness, `${where}: lateness`, { zero: true }) })
+  return streamOf({
+    kind: 'source',
+    name,
+    source,
+    options,
+    lateness: milliseconds(lateness, `${where}: lateness`, { zero: true }),
+  })
 }
 
 type ValueOf<S> = S extends Stream<infer T> ? T : never
@@ -150,5 +211,9 @@ export function merge(...args: unknown[]): Stream<any> {
   const streams = named ? Object.values(args[0] as object) : args
   const names = named ? Object.keys(args[0] as object) : undefined
   if (streams.length === 0) throw new MillraceError('BAD_PIPELINE', 'merge must be given at least one stream')
-  return streamOf({ kind: 'merge', inputs: streams.map((s, i) => nodeOf(s, `merge: ${names?.[i] ?? `stream ${i + 1}`}`)), names })
+  return streamOf({
+    kind: 'merge',
+    inputs: streams.map((s, i) => nodeOf(s, `merge: ${names?.[i] ?? `stream ${i + 1}`}`)),
+    names,
+  })
 }

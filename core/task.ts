@@ -1,9 +1,10 @@
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
+import { type BlobWeight, expiryOf, planCompaction } from './compaction.ts'
 import { bytes, milliseconds } from './duration.ts'
+import type { ElementMeta } from './element.ts'
 import { MillraceError, messageOf } from './errors.ts'
 import { type Failure, Flow, failureText } from './flow.ts'
-import type { ElementMeta } from './element.ts'
 import { Intake } from './intake.ts'
 import { createJournal } from './journal.ts'
 import { createState, type TaskState } from './keyed-state.ts'
@@ -15,8 +16,18 @@ import type { Runtime } from './runtime.ts'
 import type { Encoder } from './sink.ts'
 import type { SinkHost } from './sink-host.ts'
 import type { OpenSource, RawRecord, Reader } from './source.ts'
-import type { Change, CommitResult, Compaction, DeadLetter, LaneChange, OpenedTask, StagedBatch, StateBlob, Store, StoredBatch } from './store.ts'
-import { type BlobWeight, expiryOf, planCompaction } from './compaction.ts'
+import type {
+  Change,
+  CommitResult,
+  Compaction,
+  DeadLetter,
+  LaneChange,
+  OpenedTask,
+  StagedBatch,
+  StateBlob,
+  Store,
+  StoredBatch,
+} from './store.ts'
 import { idleUntil, idleWatermark, newSourceClock, type SourceClock } from './watermark.ts'
 
 /** What one task's facts hold, as JSON, beside its state in the store. */
@@ -129,7 +140,11 @@ export class Task {
   private readonly journal = createJournal()
   private readonly structures: { slot: string; state: TaskState; blobs: BlobWeight[] }[] = []
   private readonly clocks: SourceClock[]
-  private readonly positions: { next: number; last: { position: number; checksum: number } | null; raw: RawRecord | undefined }[]
+  private readonly positions: {
+    next: number
+    last: { position: number; checksum: number } | null
+    raw: RawRecord | undefined
+  }[]
   private intakes: Intake[] = []
   private flow!: Flow
   private opened!: OpenedTask
@@ -204,10 +219,17 @@ export class Task {
       if (!stored) return
       const sealed = stored.sealed && !this.options.reopen
       const maxTime = unstored(stored.maxTime)
-      this.clocks[i] = { maxTime, watermark: stored.sealed ? maxTime - source.lateness : unstored(stored.watermark), lastArrival: stored.lastArrival, sealed }
+      this.clocks[i] = {
+        maxTime,
+        watermark: stored.sealed ? maxTime - source.lateness : unstored(stored.watermark),
+        lastArrival: stored.lastArrival,
+        sealed,
+      }
       this.positions[i] = { next: stored.next, last: stored.last, raw: undefined }
     })
-    if (facts && this.options.reopen) for (const segment of this.flow.segments) if (segment.clock.watermark === Infinity) segment.clock.watermark = this.taskWatermark()
+    if (facts && this.options.reopen)
+      for (const segment of this.flow.segments)
+        if (segment.clock.watermark === Infinity) segment.clock.watermark = this.taskWatermark()
     if (facts) this.previous = facts.totals
     this.version = facts?.version ?? 0
     this.staging = sinks.map((sink) => ({ encoder: sink.open.encoder(this.id), rows: [], times: [], arrivals: [] }))
@@ -226,7 +248,10 @@ export class Task {
       if (!this.clocks[i]!.sealed) continue
       const more = await reader.read({ records: 1, bytes: 1 })
       if (more !== null && more.length > 0) {
-        throw new MillraceError('SOURCE_SEALED', `source "${sources[i]!.name}" was read to its end, and has grown since: its timers have fired as if nothing more would come. Read on with --reopen, or use a fresh data directory`)
+        throw new MillraceError(
+          'SOURCE_SEALED',
+          `source "${sources[i]!.name}" was read to its end, and has grown since: its timers have fired as if nothing more would come. Read on with --reopen, or use a fresh data directory`,
+        )
       }
     }
   }
@@ -337,7 +362,9 @@ export class Task {
     let wait = Math.min(60_000, processing - now)
     const event = this.flow.earliest('event')
     if (event < Number.POSITIVE_INFINITY) {
-      const at = Math.max(...this.clocks.map((clock, i) => (clock.sealed ? 0 : idleUntil(clock, sources[i]!.lateness, event))))
+      const at = Math.max(
+        ...this.clocks.map((clock, i) => (clock.sealed ? 0 : idleUntil(clock, sources[i]!.lateness, event))),
+      )
       if (at <= now) return 0
       wait = Math.min(wait, at - now)
     }
@@ -348,7 +375,8 @@ export class Task {
   private async linger(): Promise<void> {
     const { runtime } = this.options
     const since = runtime.elapsed() - this.lastEpoch
-    if (since < LINGER.ms && this.lanes.some((lane) => lane.length > LINGER.batches)) await runtime.sleep(LINGER.ms - since, this.stopping.signal)
+    if (since < LINGER.ms && this.lanes.some((lane) => lane.length > LINGER.batches))
+      await runtime.sleep(LINGER.ms - since, this.stopping.signal)
     this.lastEpoch = runtime.elapsed()
   }
 
@@ -399,7 +427,14 @@ export class Task {
       if (source < 0) break
       const element = this.element(source)
       if (element) {
-        if (!this.advance(this.flow.segments[0]!.clock.watermark, this.sourceWatermark(source, element.time), element.stamp)) break
+        if (
+          !this.advance(
+            this.flow.segments[0]!.clock.watermark,
+            this.sourceWatermark(source, element.time),
+            element.stamp,
+          )
+        )
+          break
         this.deliver(element)
       }
       this.taken(source, element)
@@ -492,9 +527,14 @@ export class Task {
   private tick(): boolean {
     const { runtime } = this.options
     const now = runtime.now()
-    const heads = this.intakes.some((intake, i) => !this.clocks[i]!.sealed && intake.peek() === undefined && intake.atHead)
+    const heads = this.intakes.some(
+      (intake, i) => !this.clocks[i]!.sealed && intake.peek() === undefined && intake.atHead,
+    )
     if (!heads) return true
-    if (this.clocks.length === 1 || this.intakes.every((intake, i) => this.clocks[i]!.sealed || intake.peek() === undefined)) {
+    if (
+      this.clocks.length === 1 ||
+      this.intakes.every((intake, i) => this.clocks[i]!.sealed || intake.peek() === undefined)
+    ) {
       if (this.intakes.some((intake) => intake.peek() !== undefined)) return true
       return this.advance(0, this.idleMark(now), now)
     }
@@ -507,7 +547,11 @@ export class Task {
     this.clocks.forEach((clock, i) => {
       const intake = this.intakes[i]!
       const idle = !clock.sealed && intake.peek() === undefined && intake.atHead
-      const mark = idle ? idleWatermark(clock, this.options.sources[i]!.lateness, now) : clock.sealed ? Number.POSITIVE_INFINITY : clock.watermark
+      const mark = idle
+        ? idleWatermark(clock, this.options.sources[i]!.lateness, now)
+        : clock.sealed
+          ? Number.POSITIVE_INFINITY
+          : clock.watermark
       if (idle && clock.maxTime > Number.NEGATIVE_INFINITY) clock.watermark = mark
       watermark = Math.min(watermark, mark)
     })
@@ -554,11 +598,27 @@ export class Task {
     const known = this.peeked[source]
     const decoded = known?.record === record ? known.decoded : this.decode(source, record, stamp)
     if (decoded instanceof Error) {
-      this.deadLetter(source, record, 'decode', decoded instanceof MillraceError ? decoded.code : 'UNDECODABLE', messageOf(decoded), stamp, undefined)
+      this.deadLetter(
+        source,
+        record,
+        'decode',
+        decoded instanceof MillraceError ? decoded.code : 'UNDECODABLE',
+        messageOf(decoded),
+        stamp,
+        undefined,
+      )
       return undefined
     }
     if (this.opened.deaths > DEATHS && !this.begun) {
-      this.deadLetter(source, record, 'task', 'INTERNAL', `the process died ${this.opened.deaths - 1} times while it worked on this record`, stamp, decoded)
+      this.deadLetter(
+        source,
+        record,
+        'task',
+        'INTERNAL',
+        `the process died ${this.opened.deaths - 1} times while it worked on this record`,
+        stamp,
+        decoded,
+      )
       return undefined
     }
     return decoded
@@ -569,10 +629,13 @@ export class Task {
     try {
       const value = from.validate(from.open.decode(record))
       const time = from.time(value)
-      if (!Number.isFinite(time)) return new MillraceError('UNDECODABLE', `${from.name}: time must give epoch milliseconds, got ${time}`)
+      if (!Number.isFinite(time))
+        return new MillraceError('UNDECODABLE', `${from.name}: time must give epoch milliseconds, got ${time}`)
       return { source, record, stamp, key: keyText(from.key(value), `${from.name}: key`), time, value }
     } catch (error) {
-      return error instanceof MillraceError ? error : new MillraceError('UNDECODABLE', messageOf(error), { cause: error })
+      return error instanceof MillraceError
+        ? error
+        : new MillraceError('UNDECODABLE', messageOf(error), { cause: error })
     }
   }
 
@@ -609,7 +672,12 @@ export class Task {
 
   private setMeta(element: Element): ElementMeta {
     const { meta } = this.flow.segments[0]!
-    meta.record(this.options.sources[element.source]!.name, this.options.partition, element.record.position, element.stamp)
+    meta.record(
+      this.options.sources[element.source]!.name,
+      this.options.partition,
+      element.record.position,
+      element.stamp,
+    )
     meta.key = element.key
     meta.time = element.time
     return meta
@@ -674,7 +742,10 @@ export class Task {
   /** Seals what has ended, and moves the watermark to infinity once all has. */
   private seal(): void {
     this.sealClocks()
-    if (this.clocks.every((clock) => clock.sealed) && !this.advance(0, Number.POSITIVE_INFINITY, this.options.runtime.now())) {
+    if (
+      this.clocks.every((clock) => clock.sealed) &&
+      !this.advance(0, Number.POSITIVE_INFINITY, this.options.runtime.now())
+    ) {
       // the last epoch is full: the end comes again with the next one
       for (const clock of this.clocks) clock.sealed = false
     }
@@ -693,10 +764,21 @@ export class Task {
     this.judged = (this.judged + 1) % POISON.window
     if (!bad || this.poisoned < POISON.atLeast || this.poisoned <= this.options.maxPoison * POISON.window) return
     const last = this.letters.at(-1)!
-    throw new MillraceError('POISONED', `${this.id}: ${this.poisoned} of the last ${POISON.window} records are poison, the last one at ${last.source} ${last.position} (${last.where}: ${last.reason}). Nothing of this epoch was committed: mend the schema or the operator, or raise maxPoison, and start again`)
+    throw new MillraceError(
+      'POISONED',
+      `${this.id}: ${this.poisoned} of the last ${POISON.window} records are poison, the last one at ${last.source} ${last.position} (${last.where}: ${last.reason}). Nothing of this epoch was committed: mend the schema or the operator, or raise maxPoison, and start again`,
+    )
   }
 
-  private deadLetter(source: number, record: RawRecord, where: string, code: string, reason: string, at: number, known: { key: string; time: number } | undefined): void {
+  private deadLetter(
+    source: number,
+    record: RawRecord,
+    where: string,
+    code: string,
+    reason: string,
+    at: number,
+    known: { key: string; time: number } | undefined,
+  ): void {
     this.letters.push({
       source: this.options.sources[source]!.name,
       partition: this.options.partition,
@@ -713,7 +795,16 @@ export class Task {
   }
 
   private timerLetter(timer: string, where: string, code: string, reason: string): void {
-    this.letters.push({ source: `timer ${timer}`, partition: this.options.partition, position: -1, at: this.options.runtime.now(), where, code, reason, bytes: Buffer.from(timer) })
+    this.letters.push({
+      source: `timer ${timer}`,
+      partition: this.options.partition,
+      position: -1,
+      at: this.options.runtime.now(),
+      where,
+      code,
+      reason,
+      bytes: Buffer.from(timer),
+    })
     this.totals.deadLetters++
   }
 
@@ -748,7 +839,12 @@ export class Task {
       for (let from = 0; from < rows.length; ) {
         let to = from
         let size = 0
-        while (to < rows.length && to - from < most && (to === from || size + rows[to]!.length <= (limit.bytes ?? 32 * 1024 * 1024))) size += rows[to++]!.length
+        while (
+          to < rows.length &&
+          to - from < most &&
+          (to === from || size + rows[to]!.length <= (limit.bytes ?? 32 * 1024 * 1024))
+        )
+          size += rows[to++]!.length
         chunks.push([from, to])
         from = to
       }
@@ -768,7 +864,17 @@ export class Task {
         for (let row = from; row < to; row += step) samples.push({ time: times[row]!, arrived: arrivals[row]! })
         const body = Buffer.from(rows.slice(from, to).join(''))
         made.push({
-          batch: { name, sink: plan.outputs[i]!.name, head: staging.encoder.head, rows: to - from, body, stagedAt: runtime.now(), oldest, newest, arrived },
+          batch: {
+            name,
+            sink: plan.outputs[i]!.name,
+            head: staging.encoder.head,
+            rows: to - from,
+            body,
+            stagedAt: runtime.now(),
+            oldest,
+            newest,
+            arrived,
+          },
           lane: this.lanes[i]!,
           samples,
         })
@@ -830,12 +936,22 @@ export class Task {
   }
 
   /** The store's answer: what was staged is delivered. */
-  private committed({ change, staged, changed, installing, horizon }: ReturnType<Task['sealEpoch']>, result: CommitResult): void {
-    if (result.kind === 'fenced') throw new MillraceError('FENCED', `${this.id}: another worker has opened this task; this one stops`)
+  private committed(
+    { change, staged, changed, installing, horizon }: ReturnType<Task['sealEpoch']>,
+    result: CommitResult,
+  ): void {
+    if (result.kind === 'fenced')
+      throw new MillraceError('FENCED', `${this.id}: another worker has opened this task; this one stops`)
     if (result.kind === 'failed') throw result.error
-    if (result.kind === 'unknown') throw new MillraceError('STATE_FAILED', `${this.id}: it is not known whether epoch ${change.epoch} was committed (${result.reason}); start again: the store knows`)
+    if (result.kind === 'unknown')
+      throw new MillraceError(
+        'STATE_FAILED',
+        `${this.id}: it is not known whether epoch ${change.epoch} was committed (${result.reason}); start again: the store knows`,
+      )
     this.epochs++
-    changed.forEach(({ blobs }, i) => blobs.push(weightOf(result.blobs[i]!, change.blobs[i]!)))
+    changed.forEach(({ blobs }, i) => {
+      blobs.push(weightOf(result.blobs[i]!, change.blobs[i]!))
+    })
     installing.forEach(({ slot, compaction }, i) => {
       const structure = this.structures.find((s) => s.slot === slot)!
       const at = structure.blobs.findIndex((blob) => blob.id === compaction.replaces[0])
@@ -872,9 +988,18 @@ export class Task {
       const { slot } = structure
       const { format } = structure.state
       this.options.store
-        .merge(this.id, { slot, format, blobs: ids, oldest, horizon: Number.isFinite(horizon) ? horizon : Number.NEGATIVE_INFINITY })
+        .merge(this.id, {
+          slot,
+          format,
+          blobs: ids,
+          oldest,
+          horizon: Number.isFinite(horizon) ? horizon : Number.NEGATIVE_INFINITY,
+        })
         .then((merged) => {
-          this.installable.push({ slot, compaction: { slot, format, replaces: ids, ...(merged ? { bytes: merged } : {}) } })
+          this.installable.push({
+            slot,
+            compaction: { slot, format, replaces: ids, ...(merged ? { bytes: merged } : {}) },
+          })
         })
         .catch((error) => {
           this.compacting = false
@@ -936,27 +1061,47 @@ export class Task {
       if (target !== undefined && plan.slots[`${target}/${piece}`] === kind) this.renamed[slot] = `${target}/${piece}`
       else if (dropState.includes(operator)) this.dropped.push(slot)
       else {
-        throw new MillraceError('TOPOLOGY_CHANGED', `${this.id}: the store holds state of the operator "${operator}" (${kind}), which the pipeline no longer has. If it was renamed, start with --rename-state ${operator}=NEWNAME; if it is no longer wanted, with --drop-state ${operator}`)
+        throw new MillraceError(
+          'TOPOLOGY_CHANGED',
+          `${this.id}: the store holds state of the operator "${operator}" (${kind}), which the pipeline no longer has. If it was renamed, start with --rename-state ${operator}=NEWNAME; if it is no longer wanted, with --drop-state ${operator}`,
+        )
       }
     }
     for (const source of sources) {
       const known = facts.sources[source.name]
       if (!known) continue
       if (known.identity !== source.open.identity) {
-        throw new MillraceError('SOURCE_CHANGED', `source "${source.name}" is ${source.open.identity}, but the stored position belongs to ${known.identity}. Use the same one, another --data directory, or give the source another name`)
+        throw new MillraceError(
+          'SOURCE_CHANGED',
+          `source "${source.name}" is ${source.open.identity}, but the stored position belongs to ${known.identity}. Use the same one, another --data directory, or give the source another name`,
+        )
       }
       if (known.partitions !== source.open.partitions) {
-        throw new MillraceError('SOURCE_CHANGED', `source "${source.name}" has ${source.open.partitions} partitions, but had ${known.partitions} when its position was stored: keys would move to other tasks. Use another --data directory, or restore the partition count`)
+        throw new MillraceError(
+          'SOURCE_CHANGED',
+          `source "${source.name}" has ${source.open.partitions} partitions, but had ${known.partitions} when its position was stored: keys would move to other tasks. Use another --data directory, or restore the partition count`,
+        )
       }
     }
     const gone = Object.keys(facts.sources).find((name) => !sources.some((source) => source.name === name))
-    if (gone !== undefined) throw new MillraceError('TOPOLOGY_CHANGED', `${this.id}: the pipeline no longer reads the source "${gone}", of which a position is stored. Give it back, or use another --data directory`)
+    if (gone !== undefined)
+      throw new MillraceError(
+        'TOPOLOGY_CHANGED',
+        `${this.id}: the pipeline no longer reads the source "${gone}", of which a position is stored. Give it back, or use another --data directory`,
+      )
     if (toDeadLetters) return
     for (const { sink } of this.opened.batches) {
       const i = plan.outputs.findIndex((output) => output.name === sink)
-      if (i < 0) throw new MillraceError('TOPOLOGY_CHANGED', `${this.id}: batches are staged for the output "${sink}", which the pipeline no longer has. Finish them with the former version, or start with --to-dead-letters`)
+      if (i < 0)
+        throw new MillraceError(
+          'TOPOLOGY_CHANGED',
+          `${this.id}: batches are staged for the output "${sink}", which the pipeline no longer has. Finish them with the former version, or start with --to-dead-letters`,
+        )
       if (facts.sinks[sink] !== sinks[i]!.open.identity) {
-        throw new MillraceError('SINK_CHANGED', `output "${sink}" is ${sinks[i]!.open.identity}, but batches are staged for ${facts.sinks[sink]}. Finish them with the former version, or start with --to-dead-letters`)
+        throw new MillraceError(
+          'SINK_CHANGED',
+          `output "${sink}" is ${sinks[i]!.open.identity}, but batches are staged for ${facts.sinks[sink]}. Finish them with the former version, or start with --to-dead-letters`,
+        )
       }
     }
   }
@@ -987,8 +1132,17 @@ export class Task {
       const slot = `${node.name}/${piece}`
       const before = Object.entries(this.renamed).find(([, to]) => to === slot)?.[0] ?? slot
       const { store, cache } = this.options
-      const file = cache && { path: join(cache.directory, encodeURIComponent(`${this.id}/${slot}`)), bytes: cache.bytes }
-      const state = createState(declaration, { name: slot, clock, journal: this.journal, secret: store.secret, cache: file })
+      const file = cache && {
+        path: join(cache.directory, encodeURIComponent(`${this.id}/${slot}`)),
+        bytes: cache.bytes,
+      }
+      const state = createState(declaration, {
+        name: slot,
+        clock,
+        journal: this.journal,
+        secret: store.secret,
+        cache: file,
+      })
       const blobs = this.opened.blobs.filter((blob) => blob.slot === before)
       state.load(blobs)
       this.structures.push({ slot, state, blobs: blobs.map((blob) => weightOf(blob.id, blob)) })

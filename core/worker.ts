@@ -63,7 +63,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const started = runtime.elapsed()
   const unknown = Object.keys(inputs).find((name) => !plan.sources.some((source) => source.name === name))
   if (unknown !== undefined) {
-    throw new MillraceError('BAD_OPTION', `pipeline "${pipeline.name}" has no source "${unknown}": it reads ${plan.sources.map((source) => source.name).join(', ')}`)
+    throw new MillraceError(
+      'BAD_OPTION',
+      `pipeline "${pipeline.name}" has no source "${unknown}": it reads ${plan.sources.map((source) => source.name).join(', ')}`,
+    )
   }
   const context: ConnectorContext = {
     pipeline: pipeline.name,
@@ -77,7 +80,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const sources: TaskSource[] = []
   const hosts: SinkHost[] = []
   const closeAll = async () => {
-    await Promise.allSettled([...sources.map((source) => source.open.close()), ...hosts.map((host) => host.open.close())])
+    await Promise.allSettled([
+      ...sources.map((source) => source.open.close()),
+      ...hosts.map((host) => host.open.close()),
+    ])
   }
   let state: WorkerStatus['state'] = 'starting'
   let tasks: Task[] = []
@@ -87,40 +93,62 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       const { options: given, lateness } = node
       const open = await (inputs[name] ?? node.source).open(context, { untilEnd })
       const { validate } = given.schema['~standard']
-      sources.push({ name, open, lateness, key: given.key, time: given.time, validate: (value) => valid(validate(value)) })
+      sources.push({
+        name,
+        open,
+        lateness,
+        key: given.key,
+        time: given.time,
+        validate: (value) => valid(validate(value)),
+      })
     }
     const partitions = sources[0]!.open.partitions
     const other = sources.find((source) => source.open.partitions !== partitions)
     if (other) {
-      throw new MillraceError('BAD_PIPELINE', `pipeline "${pipeline.name}": source "${other.name}" has ${other.open.partitions} partitions, and "${sources[0]!.name}" has ${partitions}: sources that meet in one pipeline must have as many`)
+      throw new MillraceError(
+        'BAD_PIPELINE',
+        `pipeline "${pipeline.name}": source "${other.name}" has ${other.open.partitions} partitions, and "${sources[0]!.name}" has ${partitions}: sources that meet in one pipeline must have as many`,
+      )
     }
     for (const output of plan.outputs) {
       const rowSchema = schemaOf(output.node.input)
-      const open = await output.node.to.open({ ...context, output: output.name, ...(rowSchema ? { rowSchema } : {}) } as ConnectorContext)
+      const open = await output.node.to.open({
+        ...context,
+        output: output.name,
+        ...(rowSchema ? { rowSchema } : {}),
+      } as ConnectorContext)
       hosts.push(new SinkHost(output.name, output.node.to, open, runtime))
     }
-    refuseStandIns(options, plan.sources.map((s, i) => [(inputs[s.name] ?? s.node.source).system, sources[i]!.open] as const), plan.outputs.map((o, i) => [o.node.to.system, hosts[i]!.open] as const))
+    refuseStandIns(
+      options,
+      plan.sources.map((s, i) => [(inputs[s.name] ?? s.node.source).system, sources[i]!.open] as const),
+      plan.outputs.map((o, i) => [o.node.to.system, hosts[i]!.open] as const),
+    )
     const tables = Math.max(1, Object.values(plan.slots).filter((kind) => kind === 'table').length)
-    tasks = Array.from({ length: partitions }, (_, partition) => new Task({
-      plan,
-      partition,
-      store,
-      sources,
-      sinks: hosts,
-      runtime,
-      logger,
-      maxPoison,
-      reopen: options.reopen ?? false,
-      dropState: options.dropState ?? [],
-      renameState: options.renameState ?? {},
-      toDeadLetters: options.toDeadLetters ?? false,
-      epoch: options.epoch,
-      cache: { directory: join(options.dataDir, 'cache'), bytes: STATE_MEMORY / (tables * partitions) },
-      failed: (error) => {
-        failure ??= error
-        for (const task of tasks) task.stop()
-      },
-    }))
+    tasks = Array.from(
+      { length: partitions },
+      (_, partition) =>
+        new Task({
+          plan,
+          partition,
+          store,
+          sources,
+          sinks: hosts,
+          runtime,
+          logger,
+          maxPoison,
+          reopen: options.reopen ?? false,
+          dropState: options.dropState ?? [],
+          renameState: options.renameState ?? {},
+          toDeadLetters: options.toDeadLetters ?? false,
+          epoch: options.epoch,
+          cache: { directory: join(options.dataDir, 'cache'), bytes: STATE_MEMORY / (tables * partitions) },
+          failed: (error) => {
+            failure ??= error
+            for (const task of tasks) task.stop()
+          },
+        }),
+    )
     for (const task of tasks) await task.open()
   } catch (error) {
     for (const task of tasks) task.closeState()
@@ -151,7 +179,11 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     await Promise.all(tasks.map((task) => task.run()))
     if (failure === undefined) {
       const limit = new AbortController()
-      draining.signal.addEventListener('abort', () => void runtime.sleep(drain, limit.signal).then(() => limit.abort()), { once: true })
+      draining.signal.addEventListener(
+        'abort',
+        () => void runtime.sleep(drain, limit.signal).then(() => limit.abort()),
+        { once: true },
+      )
       if (draining.signal.aborted) void runtime.sleep(drain, limit.signal).then(() => limit.abort())
       await Promise.all(tasks.map((task) => task.delivered(limit.signal)))
       limit.abort()
@@ -163,7 +195,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     await Promise.all(tasks.map((task) => task.close()))
     await closeAll()
     measured(last)
-    if (failure !== undefined) throw failure instanceof MillraceError ? failure : new MillraceError('INTERNAL', messageOf(failure), { cause: failure })
+    if (failure !== undefined)
+      throw failure instanceof MillraceError
+        ? failure
+        : new MillraceError('INTERNAL', messageOf(failure), { cause: failure })
     return last
   }
 
@@ -206,7 +241,11 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
               stagedBatches: lanes.reduce((total, lane) => total + lane.length, 0),
               stagedBytes: lanes.reduce((total, lane) => total + lane.bytes, 0),
               stagedAge: oldest === Number.POSITIVE_INFINITY ? 0 : Math.max(0, now - oldest),
-              state: lanes.some((lane) => lane.state === 'parked') ? 'parked' : lanes.some((lane) => lane.state === 'retrying') ? 'retrying' : 'ready',
+              state: lanes.some((lane) => lane.state === 'parked')
+                ? 'parked'
+                : lanes.some((lane) => lane.state === 'retrying')
+                  ? 'retrying'
+                  : 'ready',
               problem: host.problem,
               standIn: host.open.standIn ?? null,
               guarantee: host.guarantee,
@@ -239,11 +278,17 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
 }
 
 function valid(result: unknown): unknown {
-  const { issues, value } = result as { issues?: readonly { message: string; path?: readonly unknown[] }[]; value?: unknown }
-  if (result instanceof Promise) throw new MillraceError('BAD_PIPELINE', 'a source schema must not be asynchronous: check such things with mapAsync')
+  const { issues, value } = result as {
+    issues?: readonly { message: string; path?: readonly unknown[] }[]
+    value?: unknown
+  }
+  if (result instanceof Promise)
+    throw new MillraceError('BAD_PIPELINE', 'a source schema must not be asynchronous: check such things with mapAsync')
   if (!issues) return value
   const shown = issues.slice(0, 3).map(({ message, path = [] }) => {
-    const where = path.map((step) => (typeof step === 'object' && step !== null && 'key' in step ? String(step.key) : String(step))).join('.')
+    const where = path
+      .map((step) => (typeof step === 'object' && step !== null && 'key' in step ? String(step.key) : String(step)))
+      .join('.')
     return where === '' ? message : `${where}: ${message}`
   })
   throw new MillraceError('UNDECODABLE', shown.join('; '))
@@ -260,13 +305,25 @@ function schemaOf(node: unknown): unknown {
 type Opened = readonly [system: string | undefined, open: OpenSource | SinkHost['open']]
 
 /** Engine rule 27: with one real connector in a run, a stand-in must be named. */
-function refuseStandIns({ requireReal, standIns = [] }: WorkerOptions, sources: readonly Opened[], sinks: readonly Opened[]): void {
+function refuseStandIns(
+  { requireReal, standIns = [] }: WorkerOptions,
+  sources: readonly Opened[],
+  sinks: readonly Opened[],
+): void {
   const all = [...sources, ...sinks].filter(([system]) => system !== undefined)
   const real = all.find(([, open]) => open.standIn === undefined)
   for (const [system, open] of all) {
     if (open.standIn === undefined || standIns.includes(system!)) continue
-    if (requireReal) throw new MillraceError('STAND_IN_REFUSED', `${system}: only ${open.standIn} could be had, and --require-real refuses it: name the real system in the environment or the options`)
-    if (real) throw new MillraceError('STAND_IN_REFUSED', `${system}: the run uses a real ${real[0]}, but for ${system} only ${open.standIn}: name the real system, or say --stand-in ${system}`)
+    if (requireReal)
+      throw new MillraceError(
+        'STAND_IN_REFUSED',
+        `${system}: only ${open.standIn} could be had, and --require-real refuses it: name the real system in the environment or the options`,
+      )
+    if (real)
+      throw new MillraceError(
+        'STAND_IN_REFUSED',
+        `${system}: the run uses a real ${real[0]}, but for ${system} only ${open.standIn}: name the real system, or say --stand-in ${system}`,
+      )
   }
 }
 
@@ -278,7 +335,8 @@ function together(sketches: readonly QuantileSketch[]): { p50: number | null; p9
 
 /** Brings what the worker has counted to the registry, once a second. */
 function measure(metrics: Metrics, pipeline: string): (status: WorkerStatus) => void {
-  const counter = (name: string, help: string) => metrics.counter(`millrace_${name}_total`, help, ['pipeline'])({ pipeline })
+  const counter = (name: string, help: string) =>
+    metrics.counter(`millrace_${name}_total`, help, ['pipeline'])({ pipeline })
   const counters = {
     read: counter('records_read', 'Records taken from the sources.'),
     deadLetters: counter('dead_letters', 'Records, timers and rows set aside.'),
@@ -286,23 +344,41 @@ function measure(metrics: Metrics, pipeline: string): (status: WorkerStatus) => 
     late: counter('late', 'Records that came too late for an operator.'),
     epochs: counter('epochs', 'Epochs committed.'),
   }
-  const rows = metrics.counter('millrace_rows_delivered_total', 'Rows that a sink has answered for.', ['pipeline', 'sink'])
-  const batches = metrics.counter('millrace_batches_delivered_total', 'Batches that a sink has answered for.', ['pipeline', 'sink'])
+  const rows = metrics.counter('millrace_rows_delivered_total', 'Rows that a sink has answered for.', [
+    'pipeline',
+    'sink',
+  ])
+  const batches = metrics.counter('millrace_batches_delivered_total', 'Batches that a sink has answered for.', [
+    'pipeline',
+    'sink',
+  ])
   const stagedBytes = metrics.gauge('millrace_staged_bytes', 'Bytes staged and not delivered.', ['pipeline', 'sink'])
-  const stagedAge = metrics.gauge('millrace_staged_age_seconds', 'Age of the oldest staged batch.', ['pipeline', 'sink'])
-  const lag = metrics.gauge('millrace_source_lag', 'What is left to read, in the source’s unit.', ['pipeline', 'source'])
-  const freshness = metrics.gauge('millrace_freshness_seconds', 'Now minus event time when a sink had answered.', ['pipeline', 'quantile'])
+  const stagedAge = metrics.gauge('millrace_staged_age_seconds', 'Age of the oldest staged batch.', [
+    'pipeline',
+    'sink',
+  ])
+  const lag = metrics.gauge('millrace_source_lag', 'What is left to read, in the source’s unit.', [
+    'pipeline',
+    'source',
+  ])
+  const freshness = metrics.gauge('millrace_freshness_seconds', 'Now minus event time when a sink had answered.', [
+    'pipeline',
+    'quantile',
+  ])
   let before: WorkerStatus | undefined
   return (status) => {
-    for (const name of ['read', 'deadLetters', 'duplicates', 'late', 'epochs'] as const) counters[name].add(Math.max(0, status[name] - (before?.[name] ?? 0)))
+    for (const name of ['read', 'deadLetters', 'duplicates', 'late', 'epochs'] as const)
+      counters[name].add(Math.max(0, status[name] - (before?.[name] ?? 0)))
     for (const [sink, now] of Object.entries(status.sinks)) {
       rows({ pipeline, sink }).add(now.rows - (before?.sinks[sink]?.rows ?? 0))
       batches({ pipeline, sink }).add(now.batches - (before?.sinks[sink]?.batches ?? 0))
       stagedBytes({ pipeline, sink }).set(now.stagedBytes)
       stagedAge({ pipeline, sink }).set(now.stagedAge / 1_000)
     }
-    for (const [source, now] of Object.entries(status.sources)) if (now.lag !== null) lag({ pipeline, source }).set(now.lag)
-    for (const [quantile, value] of Object.entries(status.freshness)) if (value !== null) freshness({ pipeline, quantile }).set(value / 1_000)
+    for (const [source, now] of Object.entries(status.sources))
+      if (now.lag !== null) lag({ pipeline, source }).set(now.lag)
+    for (const [quantile, value] of Object.entries(status.freshness))
+      if (value !== null) freshness({ pipeline, quantile }).set(value / 1_000)
     before = status
   }
 }

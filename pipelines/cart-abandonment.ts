@@ -23,7 +23,8 @@ const carts = events.pipe(
     state: Cart,
     seed: { items: [], type: '' },
     step: (cart, e) => {
-      if (e.type === 'addtocart') return { items: [...cart.items.filter((item) => item !== e.itemId), e.itemId].slice(-20), type: e.type }
+      if (e.type === 'addtocart')
+        return { items: [...cart.items.filter((item) => item !== e.itemId), e.itemId].slice(-20), type: e.type }
       return { items: [], type: e.type }
     },
     ttl: '7d',
@@ -38,6 +39,11 @@ export const cartAbandonment = pipeline('cart-abandonment', {
   events: events.to(clickhouse({ table: 'events', orderBy: ['occurredAt', 'visitorId'] })),
   carts: abandoned.to(redis({ key: (c) => `cart:${c.key}`, value: (c) => c.value.items, ttl: '10m' })),
   emails: abandoned.to(
-    esp({ event: 'Cart Abandoned', recipient: (c) => c.key, properties: (c) => ({ items: c.value.items }), expiresAfter: '6h' }),
+    esp({
+      event: 'Cart Abandoned',
+      recipient: (c) => c.key,
+      properties: (c) => ({ items: c.value.items }),
+      expiresAfter: '6h',
+    }),
   ),
 })

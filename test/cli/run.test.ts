@@ -23,10 +23,7 @@ async function until(what: () => boolean | Promise<boolean>): Promise<void> {
 
 describe('millrace run', () => {
   test('with --json says what it did in one line of its own', async () => {
-    here.write(
-      'events.jsonl',
-      `${eventLines(0, EVENTS)}${eventLines(0, 20)}no event\n`,
-    )
+    here.write('events.jsonl', `${eventLines(0, EVENTS)}${eventLines(0, 20)}no event\n`)
     const { code, out, err } = await here.run(
       'run',
       'mine.ts',

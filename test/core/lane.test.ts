@@ -7,7 +7,10 @@ import { numbersTo, until } from '../support/memory-run.ts'
 type Answer = Outcome & { took?: boolean }
 
 /** Runs so many numbers into a sink that gives these answers in turn, and `applied` afterwards. */
-async function deliver(answers: readonly Answer[], { records = 100, ...options }: CountingSinkOptions & { records?: number } = {}) {
+async function deliver(
+  answers: readonly Answer[],
+  { records = 100, ...options }: CountingSinkOptions & { records?: number } = {},
+) {
   const left = [...answers]
   const sink = countingSink({ ...options, answer: async () => left.shift() ?? { kind: 'applied' } })
   const disk = new MemoryDisk()
@@ -65,7 +68,14 @@ describe('a lane', () => {
     ]
     const { sink, disk, status } = await deliver([{ kind: 'applied', rejected }])
     expect(numbersOf(sink)).toEqual(upTo(100).filter((n) => n !== 3 && n !== 7))
-    expect(disk.deadLetters.map(({ where, code, reason, bytes }) => [where, code, reason, JSON.parse(Buffer.from(bytes).toString()).n])).toEqual([
+    expect(
+      disk.deadLetters.map(({ where, code, reason, bytes }) => [
+        where,
+        code,
+        reason,
+        JSON.parse(Buffer.from(bytes).toString()).n,
+      ]),
+    ).toEqual([
       ['out', 'SINK_REJECTED', 'no such column', 3],
       ['out', 'SINK_REJECTED', 'too long', 7],
     ])
@@ -73,15 +83,23 @@ describe('a lane', () => {
   })
 
   test('a batch that is refused for some rows goes on without them, under another name, before what follows it', async () => {
-    const { sink, disk } = await deliver([{ kind: 'rejected', retry: 'never', reason: 'types', rows: [{ row: 0, reason: 'n is 0' }] }], { records: 5_000 })
+    const { sink, disk } = await deliver(
+      [{ kind: 'rejected', retry: 'never', reason: 'types', rows: [{ row: 0, reason: 'n is 0' }] }],
+      { records: 5_000 },
+    )
     expect(numbersOf(sink)).toEqual(upTo(5_000).slice(1))
     expect(sink.requests[1]!.name).toBe(`${sink.requests[0]!.name}r`)
     expect(disk.deadLetters.map(({ reason }) => reason)).toEqual(['n is 0'])
   })
 
   test('a batch that is refused whole is set aside row by row, and the lane goes on', async () => {
-    const { sink, disk, status } = await deliver([{ kind: 'rejected', retry: 'never', reason: 'no such table' }], { records: 2_000, limit: { rows: 50 } })
-    expect(disk.deadLetters.map(({ position, reason }) => [position, reason])).toEqual(upTo(50).map((row) => [row, 'no such table']))
+    const { sink, disk, status } = await deliver([{ kind: 'rejected', retry: 'never', reason: 'no such table' }], {
+      records: 2_000,
+      limit: { rows: 50 },
+    })
+    expect(disk.deadLetters.map(({ position, reason }) => [position, reason])).toEqual(
+      upTo(50).map((row) => [row, 'no such table']),
+    )
     expect(numbersOf(sink)).toEqual(upTo(2_000).slice(50))
     expect(status.deadLetters).toBe(50)
   })
@@ -113,7 +131,11 @@ describe('a lane', () => {
   test('receipts are kept with what they are for, and given back at the next start', async () => {
     const given: (string | undefined)[] = []
     const disk = new MemoryDisk()
-    const make = () => countingSink({ attach: async (_, receipt) => void given.push(receipt), answer: async ({ name }) => ({ kind: 'applied', receipt: `after ${name}` }) })
+    const make = () =>
+      countingSink({
+        attach: async (_, receipt) => void given.push(receipt),
+        answer: async ({ name }) => ({ kind: 'applied', receipt: `after ${name}` }),
+      })
     const first = make()
     await (await numbersTo({ records: 10, disk, sinks: { out: [first] } })).done
     await (await numbersTo({ records: 10, disk, sinks: { out: [make()] } })).done

@@ -32,7 +32,10 @@ async function warehouseCount(): Promise<{ rows: number; distinct: number }> {
   const warehouse = await openWarehouse({ dataDir, runtime: systemRuntime, logger: silentLogger })
   const client = connectClickHouse({ ...warehouse, database: 'default' } as never)
   try {
-    const result = await client.query({ query: 'SELECT toUInt32(count()) AS rows, toUInt32(uniqExact(eventId)) AS distinct FROM events', format: 'JSONEachRow' })
+    const result = await client.query({
+      query: 'SELECT toUInt32(count()) AS rows, toUInt32(uniqExact(eventId)) AS distinct FROM events',
+      format: 'JSONEachRow',
+    })
     return ((await result.json()) as { rows: number; distinct: number }[])[0]!
   } finally {
     await client.close()
@@ -56,7 +59,9 @@ describe('on real events', () => {
     const file = readFileSync(DIRTY)
     for (const letter of letters) {
       expect(letter.reason).not.toBe('')
-      expect(Buffer.from(letter.bytes).equals(file.subarray(letter.position, letter.position + letter.bytes.length))).toBe(true)
+      expect(
+        Buffer.from(letter.bytes).equals(file.subarray(letter.position, letter.position + letter.bytes.length)),
+      ).toBe(true)
     }
   })
 
@@ -77,7 +82,13 @@ describe('on real events', () => {
   })
 
   test.each([1, 3, 8])('through the embedded log with %i partitions it gives the same', async (partitions) => {
-    const log = await openLog({ dataDir, log: 'shop.events', partitions, runtime: systemRuntime, sync: 'never' } as never)
+    const log = await openLog({
+      dataDir,
+      log: 'shop.events',
+      partitions,
+      runtime: systemRuntime,
+      sync: 'never',
+    } as never)
     await log.produce(
       linesOf(DIRTY).map((line) => {
         let key = ''

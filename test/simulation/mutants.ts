@@ -91,8 +91,8 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: 'core/lane.ts',
-        from: 'attempts: members.map((batch) => batch.name) }] })',
-        to: 'attempts: [] }] })',
+        from: 'attempts: members.map((batch) => batch.name) }],',
+        to: 'attempts: [] }],',
       },
     ],
   },
@@ -223,14 +223,14 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       {
         file: 'core/lane.ts',
-        from: 'host.later({ sink: this.output, remove: members.map((batch) => batch.name)',
-        to: 'host.later({ sink: this.output, remove: [members[0]!.name]',
+        from: 'remove: members.map((batch) => batch.name),',
+        to: 'remove: [members[0]!.name],',
       },
     ],
   },
   {
     name: 'compaction leaves a blob out',
     breaks: 'what was kept in it is forgotten at a restart',
-    changes: [{ file: 'core/task.ts', from: 'blobs: ids, oldest', to: 'blobs: ids.slice(1), oldest' }],
+    changes: [{ file: 'core/task.ts', from: 'blobs: ids,', to: 'blobs: ids.slice(1),' }],
   },
 ]

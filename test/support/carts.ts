@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 interface Event {
@@ -19,7 +19,13 @@ export function abandonedCarts(lines: readonly string[]): string[] {
       continue
     }
     const types = ['view', 'addtocart', 'transaction']
-    if (typeof e?.visitorId === 'string' && types.includes(e.type) && Number.isInteger(e.occurredAt) && e.occurredAt > 0) events.set(e.eventId, e)
+    if (
+      typeof e?.visitorId === 'string' &&
+      types.includes(e.type) &&
+      Number.isInteger(e.occurredAt) &&
+      e.occurredAt > 0
+    )
+      events.set(e.eventId, e)
   }
   const byVisitor = Map.groupBy(events.values(), (e) => e.visitorId)
   const half = 30 * 60_000

@@ -10,14 +10,19 @@ export interface CountingSink extends Sink<unknown> {
   readonly lines: readonly string[]
 }
 
-export interface CountingSinkOptions extends Partial<Pick<OpenSink<unknown>, 'group' | 'limit' | 'pace' | 'guarantee' | 'attach' | 'identity'>> {
+export interface CountingSinkOptions
+  extends Partial<Pick<OpenSink<unknown>, 'group' | 'limit' | 'pace' | 'guarantee' | 'attach' | 'identity'>> {
   /** Decides what becomes of a request; a batch takes effect when it is `applied`, or `unknown` with `took`. */
   readonly answer?: (delivery: Delivery, signal: AbortSignal) => Promise<Outcome & { readonly took?: boolean }>
   /** Keeps the texts of rows. @default true */
   readonly keep?: boolean
 }
 
-export function countingSink({ answer = async () => ({ kind: 'applied' }), keep = true, ...open }: CountingSinkOptions = {}): CountingSink {
+export function countingSink({
+  answer = async () => ({ kind: 'applied' }),
+  keep = true,
+  ...open
+}: CountingSinkOptions = {}): CountingSink {
   const applied = new Set<string>()
   const requests: Delivery[] = []
   const lines: string[] = []
@@ -41,7 +46,14 @@ export function countingSink({ answer = async () => ({ kind: 'applied' }), keep 
           applied.add(delivery.name)
           const bad = new Set(outcome.kind === 'applied' ? outcome.rejected?.map(({ row }) => row) : [])
           rows += delivery.rows - bad.size
-          if (keep) lines.push(...Buffer.from(delivery.body).toString().trimEnd().split('\n').filter((_, row) => !bad.has(row)))
+          if (keep)
+            lines.push(
+              ...Buffer.from(delivery.body)
+                .toString()
+                .trimEnd()
+                .split('\n')
+                .filter((_, row) => !bad.has(row)),
+            )
         }
         return outcome
       },

@@ -17,9 +17,21 @@ export interface MemoryRunOptions extends Partial<WorkerOptions> {
 }
 
 /** Starts a worker that brings numbers to sinks, on a store in memory. */
-export function numbersTo({ records = 1_000, sinks, disk = new MemoryDisk(), ...given }: MemoryRunOptions): Promise<Worker> {
-  const numbers = stream(numberSource(records), { schema: anything, key: (e) => e.key, time: (e) => e.at, lateness: '1s' })
-  const outputs = Object.fromEntries(Object.entries(sinks).map(([name, [sink, lane]]) => [name, numbers.to(sink, lane)]))
+export function numbersTo({
+  records = 1_000,
+  sinks,
+  disk = new MemoryDisk(),
+  ...given
+}: MemoryRunOptions): Promise<Worker> {
+  const numbers = stream(numberSource(records), {
+    schema: anything,
+    key: (e) => e.key,
+    time: (e) => e.at,
+    lateness: '1s',
+  })
+  const outputs = Object.fromEntries(
+    Object.entries(sinks).map(([name, [sink, lane]]) => [name, numbers.to(sink, lane)]),
+  )
   return startWorker({
     pipeline: pipeline('numbers', outputs),
     store: memoryStore({ disk }),

@@ -16,7 +16,10 @@ export const anything: StandardSchemaV1<unknown, NumberRecord> = {
 }
 
 /** A source of so many records a partition, made when they are asked for; `taken` counts how many were. */
-export function numberSource(records: number, { keys = 1_000, partitions = 1 } = {}): Source & { readonly taken: number } {
+export function numberSource(
+  records: number,
+  { keys = 1_000, partitions = 1 } = {},
+): Source & { readonly taken: number } {
   let taken = 0
   return {
     kind: 'numbers',

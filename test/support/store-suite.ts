@@ -260,14 +260,25 @@ export function storeSuite(name: string, make: () => Promise<StorePlace>): void 
 
     it('takes a group apart, and leaves those of other sinks and names alone', async () => {
       const { fence } = await store.open(TASK)
-      const staged = [batch('b1'), batch('b2'), batch('b3'), batch('b4'), batch('o1', { sink: 'rows' }), batch('o2', { sink: 'rows' })]
+      const staged = [
+        batch('b1'),
+        batch('b2'),
+        batch('b3'),
+        batch('b4'),
+        batch('o1', { sink: 'rows' }),
+        batch('o2', { sink: 'rows' }),
+      ]
       committed(await store.commit({ task: TASK, fence, epoch: 1, staged }))
       const group = (sink: string, name: string, ...members: string[]) => ({ sink, group: { name, members } })
       committed(
         await store.commit({
           task: TASK,
           fence,
-          lanes: [group('emails', 'g1', 'b1', 'b2'), group('emails', 'g2', 'b3', 'b4'), group('rows', 'g1', 'o1', 'o2')],
+          lanes: [
+            group('emails', 'g1', 'b1', 'b2'),
+            group('emails', 'g2', 'b3', 'b4'),
+            group('rows', 'g1', 'o1', 'o2'),
+          ],
         }),
       )
       committed(await store.commit({ task: TASK, fence, lanes: [{ sink: 'emails', ungroup: 'g1', attempts: ['b1'] }] }))

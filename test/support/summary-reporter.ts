@@ -18,6 +18,8 @@ export class SummaryReporter implements Reporter {
       }
     }
     if (skipped.length > 0) process.stdout.write(`\nSKIPPED:\n${skipped.map((name) => `  ${name}`).join('\n')}\n`)
-    process.on('exit', () => process.stdout.write(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`))
+    process.on('exit', () =>
+      process.stdout.write(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped\n`),
+    )
   }
 }
