@@ -22,7 +22,7 @@ export class SinkHost {
   rows = 0
   batches = 0
   rejected = 0
-  outcomes: Record<string, number> = { applied: 0, rejected: 0, notSent: 0, unknown: 0 }
+  readonly outcomes: Record<Outcome['kind'], number> = { applied: 0, rejected: 0, notSent: 0, unknown: 0 }
   problem: string | null = null
   private readonly runtime: Runtime
   private active = 0
@@ -60,7 +60,7 @@ export class SinkHost {
       } finally {
         limit.clear()
       }
-      this.outcomes[outcome.kind] = (this.outcomes[outcome.kind] ?? 0) + 1
+      this.outcomes[outcome.kind]++
       if (outcome.kind === 'applied') {
         this.breaker.succeeded()
         this.problem = null

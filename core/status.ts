@@ -52,4 +52,9 @@ export interface SinkStatus {
   readonly problem: string | null
   readonly standIn: string | null
   readonly guarantee: 'idempotent' | 'windowed' | 'ledger'
+  /** Attempts by how they ended. */
+  readonly outcomes: Readonly<Record<'applied' | 'rejected' | 'notSent' | 'unknown', number>>
+  /** As the worker's, of this sink alone. */
+  readonly freshness: Quantiles
+  readonly latency: Quantiles
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { MillraceError, messageOf } from './errors.ts'
 import type { Logger } from './logger.ts'
+import { measure } from './measure.ts'
 import type { Metrics } from './metrics.ts'
 import { type Pipeline, planOf } from './pipeline.ts'
 import { QuantileSketch } from './quantiles.ts'
@@ -249,6 +250,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
               problem: host.problem,
               standIn: host.open.standIn ?? null,
               guarantee: host.guarantee,
+              outcomes: { ...host.outcomes },
+              freshness: host.freshness.quantiles,
+              latency: host.latency.quantiles,
             },
           ]
         }),
@@ -331,54 +335,4 @@ function together(sketches: readonly QuantileSketch[]): { p50: number | null; p9
   const all = new QuantileSketch()
   for (const sketch of sketches) all.addAll(sketch)
   return all.quantiles
-}
-
-/** Brings what the worker has counted to the registry, once a second. */
-function measure(metrics: Metrics, pipeline: string): (status: WorkerStatus) => void {
-  const counter = (name: string, help: string) =>
-    metrics.counter(`millrace_${name}_total`, help, ['pipeline'])({ pipeline })
-  const counters = {
-    read: counter('records_read', 'Records taken from the sources.'),
-    deadLetters: counter('dead_letters', 'Records, timers and rows set aside.'),
-    duplicates: counter('duplicates', 'Records that a dedup dropped.'),
-    late: counter('late', 'Records that came too late for an operator.'),
-    epochs: counter('epochs', 'Epochs committed.'),
-  }
-  const rows = metrics.counter('millrace_rows_delivered_total', 'Rows that a sink has answered for.', [
-    'pipeline',
-    'sink',
-  ])
-  const batches = metrics.counter('millrace_batches_delivered_total', 'Batches that a sink has answered for.', [
-    'pipeline',
-    'sink',
-  ])
-  const stagedBytes = metrics.gauge('millrace_staged_bytes', 'Bytes staged and not delivered.', ['pipeline', 'sink'])
-  const stagedAge = metrics.gauge('millrace_staged_age_seconds', 'Age of the oldest staged batch.', [
-    'pipeline',
-    'sink',
-  ])
-  const lag = metrics.gauge('millrace_source_lag', 'What is left to read, in the source’s unit.', [
-    'pipeline',
-    'source',
-  ])
-  const freshness = metrics.gauge('millrace_freshness_seconds', 'Now minus event time when a sink had answered.', [
-    'pipeline',
-    'quantile',
-  ])
-  let before: WorkerStatus | undefined
-  return (status) => {
-    for (const name of ['read', 'deadLetters', 'duplicates', 'late', 'epochs'] as const)
-      counters[name].add(Math.max(0, status[name] - (before?.[name] ?? 0)))
-    for (const [sink, now] of Object.entries(status.sinks)) {
-      rows({ pipeline, sink }).add(now.rows - (before?.sinks[sink]?.rows ?? 0))
-      batches({ pipeline, sink }).add(now.batches - (before?.sinks[sink]?.batches ?? 0))
-      stagedBytes({ pipeline, sink }).set(now.stagedBytes)
-      stagedAge({ pipeline, sink }).set(now.stagedAge / 1_000)
-    }
-    for (const [source, now] of Object.entries(status.sources))
-      if (now.lag !== null) lag({ pipeline, source }).set(now.lag)
-    for (const [quantile, value] of Object.entries(status.freshness))
-      if (value !== null) freshness({ pipeline, quantile }).set(value / 1_000)
-    before = status
-  }
 }

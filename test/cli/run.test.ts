@@ -152,6 +152,17 @@ describe('millrace run', () => {
     const metrics = async () => (await fetch(url)).text()
     await until(async () => /millrace_rows_delivered_total\{[^}]*\} 500/.test(await metrics()))
     expect(await metrics()).toMatch(/millrace_records_read_total\{pipeline="mine"\} 500/)
+    for (const line of [
+      'millrace_source_records_read_total{pipeline="mine",source="events"} 500',
+      'millrace_source_lag{pipeline="mine",source="events",unit="bytes"} 0',
+      'millrace_delivery_attempts_total{pipeline="mine",sink="rows",outcome="applied"}',
+      'millrace_delivery_attempts_total{pipeline="mine",sink="rows",outcome="unknown"} 0',
+      'millrace_staged_batches{pipeline="mine",sink="rows"} 0',
+      'millrace_staged_age_seconds{pipeline="mine",sink="rows"} 0',
+      'millrace_dead_letters_total{pipeline="mine"} 0',
+      'millrace_freshness_seconds{pipeline="mine",sink="rows",quantile="0.99"}',
+    ])
+      await until(async () => (await metrics()).includes(line))
     const health = await fetch(url.replace('/metrics', '/health'))
     expect([health.status, await health.json()]).toEqual([200, { state: 'running', problems: [] }])
     expect((await fetch(url.replace('/metrics', '/nowhere'))).status).toBe(404)
