@@ -388,13 +388,22 @@ export class Task {
     })
   }
 
+  private atHead(source: number): boolean {
+    const intake = this.intakes[source]
+    return intake !== undefined && intake.atHead && intake.peek() === undefined
+  }
+
   private taskWatermark(): number {
     let watermark = Number.POSITIVE_INFINITY
-    for (const clock of this.clocks) {
+    let silent = false
+    for (let i = 0; i < this.clocks.length; i++) {
+      const clock = this.clocks[i]!
+      if (clock.sealed) continue
       // a source that has never given a record says nothing of event time, once it is known to be at its head
-      if (!clock.sealed && clock.watermark < watermark) watermark = clock.watermark
+      if (clock.maxTime === Number.NEGATIVE_INFINITY && this.atHead(i)) silent = true
+      else if (clock.watermark < watermark) watermark = clock.watermark
     }
-    return watermark
+    return silent && watermark === Number.POSITIVE_INFINITY ? Number.NEGATIVE_INFINITY : watermark
   }
 
   /** Takes input, runs the flow on it, and commits. */
@@ -421,6 +430,7 @@ export class Task {
   private runSynchronous(began: number): number {
     const { runtime } = this.options
     let taken = 0
+    this.sealClocks()
     if (!this.tick()) return taken
     while (taken < this.most && this.stagedBytes < this.mostBytes) {
       const source = this.choose()
@@ -438,6 +448,8 @@ export class Task {
         this.deliver(element)
       }
       this.taken(source, element)
+      // where a source ends is a place among the records, and not among the epochs
+      if (this.intakes[source]!.ended) this.sealClocks()
       taken++
       if ((taken & 255) === 0 && runtime.elapsed() - began > 4 * EPOCH.target) break
     }
@@ -448,16 +460,18 @@ export class Task {
 
   /** Flows that wait for answers: the epoch is run again without what failed, until nothing does. */
   private async runAsynchronous(): Promise<number> {
-    const elements: { source: number; element: Element | undefined }[] = []
+    const elements: { source: number; element: Element | undefined; ends: boolean }[] = []
+    this.sealClocks()
     const watermarks = this.flow.segments.map((segment) => segment.clock.watermark)
     while (elements.length < this.most) {
       const source = this.choose()
       if (source < 0) break
       const element = this.element(source)
-      elements.push({ source, element })
       this.taken(source, element)
+      elements.push({ source, element, ends: this.intakes[source]!.ended })
     }
     const clocks = this.clocks.map((clock) => ({ ...clock }))
+    const { duplicates, late } = this.totals
     const excluded = new Set<string>()
     const dead = new Set<number>()
     for (;;) {
@@ -494,12 +508,13 @@ export class Task {
       }
       const now = this.options.runtime.now()
       if (elements.length === 0) advance(this.idleMark(now), now)
-      elements.forEach(({ source, element }, i) => {
-        if (!element) return
-        advance(this.sourceWatermark(source, element.time), element.stamp)
-        if (dead.has(i)) return
-        this.setMeta(element)
-        attempt({ record: i }, () => this.flow.push(source, element.value, i))
+      elements.forEach(({ source, element, ends }, i) => {
+        if (element) advance(this.sourceWatermark(source, element.time), element.stamp)
+        if (element && !dead.has(i)) {
+          this.setMeta(element)
+          attempt({ record: i }, () => this.flow.push(source, element.value, i))
+        }
+        if (ends) this.clocks[source]!.sealed = true
       })
       this.sealClocks()
       advance(this.taskWatermark(), now)
@@ -508,6 +523,8 @@ export class Task {
       if (failures.length === 0) break
       this.journal.undoTo(0)
       this.clearStaging()
+      this.totals.duplicates = duplicates
+      this.totals.late = late
       for (const failure of failures) {
         const { code, reason } = failureText(failure.error)
         if (failure.record !== undefined && !dead.has(failure.record)) {
@@ -747,7 +764,9 @@ export class Task {
       !this.advance(0, Number.POSITIVE_INFINITY, this.options.runtime.now())
     ) {
       // the last epoch is full: the end comes again with the next one
-      for (const clock of this.clocks) clock.sealed = false
+      this.intakes.forEach((intake, i) => {
+        if (intake.ended) this.clocks[i]!.sealed = false
+      })
     }
   }
 

@@ -122,7 +122,8 @@ export class Trial {
           own.map(({ bytes }) => bytes),
           { watermark },
         )
-        state[`${slot}/${partition}`] = [...entries].map((entry) => JSON.stringify(entry)).sort()
+        const shown = [...entries].map((entry) => JSON.stringify(entry)).sort()
+        if (shown.length > 0) state[`${slot}/${partition}`] = shown
       }
     }
     const letters = this.disk.deadLetters.map(
