@@ -76,7 +76,7 @@ export class Intake {
         return
       }
       if (records.length === 0) {
-        this.atHead = this.chunks.length === 0
+        this.atHead = true
         this.arrived()
         await this.reader.more(this.signal)
         this.atHead = false
