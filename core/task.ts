@@ -390,7 +390,7 @@ export class Task {
 
   private atHead(source: number): boolean {
     const intake = this.intakes[source]
-    return intake !== undefined && intake.atHead && intake.peek() === undefined
+    return intake?.atHead === true && intake.peek() === undefined
   }
 
   private taskWatermark(): number {
