@@ -13,6 +13,7 @@ type Out<S extends Schema> = StandardSchemaV1.InferOutput<S>
 export interface SourceOptions<S extends Schema> {
   /** Any Standard Schema; a record that does not fit goes to the dead letters. */
   schema: S
+  /** Whose record it is: state is kept by it, and records of one key stay in order. */
   key: (e: Out<S>) => Key
   /** Event time, epoch milliseconds. */
   time: (e: Out<S>) => number
@@ -203,7 +204,19 @@ type ValueOf<S> = S extends Stream<infer T> ? T : never
 type Tagged<N, V> = N extends string ? { readonly from: N; readonly value: V } : never
 type TaggedOf<M> = { [N in keyof M & string]: Tagged<N, ValueOf<M[N]>> }[keyof M & string]
 
-/** Streams by event time into one. With names, each value says where it is from. */
+/**
+ * Streams by event time into one. With names, each value says where it is from, and TypeScript knows what it is then.
+ *
+ * Records are taken in the order of their event time as far as they are there; a stream that is silent does not hold up the
+ * others for longer than its source is known to be at its head. Keeps nothing.
+ *
+ * @example
+ * ```ts
+ * const carts = events.pipe(filter((e) => e.type === 'addtocart'))
+ * const orders = events.pipe(filter((e) => e.type === 'transaction'))
+ * merge({ carts, orders }).pipe(map(({ from, value }) => `${value.visitorId} ${from}`))
+ * ```
+ */
 export function merge<M extends Record<string, Stream<unknown>>>(streams: M): Stream<TaggedOf<M>>
 export function merge<A extends readonly Stream<unknown>[]>(...streams: A): Stream<ValueOf<A[number]>>
 export function merge(...args: unknown[]): Stream<any> {

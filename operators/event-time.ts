@@ -14,6 +14,7 @@ export interface EventTimeOptions {
  *
  * In a pipeline the source gives it, with its `time` option: there, this operator is refused. Operators that emit at
  * another moment, such as RxJS's `delay`, lose it. A throw, or a time that is no number, is an error of the stream.
+ * Keeps nothing but the newest time.
  *
  * @param time gives epoch milliseconds
  * @example

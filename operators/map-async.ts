@@ -19,7 +19,7 @@ export interface AsyncOptions extends Named {
  *
  * In a pipeline, all answers of an epoch are there before it commits, each with its record's key and time, and no timer
  * downstream overtakes a record that waits here. A rejection, or no answer within `timeout`, makes the record a dead
- * letter; the call's signal aborts. After a crash a call may be made again.
+ * letter; the call's signal aborts. After a crash a call may be made again. Keeps nothing that outlives the epoch.
  *
  * @example
  * ```ts

@@ -6,7 +6,7 @@ import { operate } from '../core/standalone.ts'
 /**
  * Shows each value to `look`, and passes it on as it is.
  *
- * For logs and counts only: after a crash a record is looked at again. A throw makes the record a dead letter.
+ * Keeps nothing. For logs and counts only: after a crash a record is looked at again. A throw makes the record a dead letter.
  *
  * @example
  * ```ts

@@ -26,7 +26,7 @@ export interface ClickHouseOptions<R> {
   replace?: { version: keyof R & string; deleted?: keyof R & string }
   /** The server, such as `'https://host:8443'`. @default CLICKHOUSE_URL, else the embedded warehouse */
   url?: string
-  /** @default CLICKHOUSE_DATABASE, else the one of the address, else `default` */
+  /** The database that the table is in. @default CLICKHOUSE_DATABASE, else the one of the address, else `default` */
   database?: string
   /** What messages and metrics call it. @default the table */
   name?: string

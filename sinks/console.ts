@@ -18,6 +18,11 @@ export interface ConsoleOptions {
  * belongs to the command's own JSON, to standard error. The pipeline waits for who reads them.
  *
  * @throws MillraceError BAD_OPTION when an option is not of its form
+ *
+ * @example
+ * ```ts
+ * events.to(console({ format: 'pretty' }))
+ * ```
  */
 export function console<T>({ format = 'json', name = 'console' }: ConsoleOptions = {}): Sink<T> {
   const where = `console ${JSON.stringify(name)}`

@@ -39,6 +39,11 @@ const LAST_MOMENT = 8_640_000_000_000_000
  * day, and marks those with `"expired": true`.
  *
  * @throws MillraceError BAD_OPTION when an option is not of its form
+ *
+ * @example
+ * ```ts
+ * events.to(esp({ event: 'Order Confirmed', recipient: (e) => e.visitorId, cause: (e) => `order ${e.transactionId}`, expiresAfter: '1d' }))
+ * ```
  */
 export function esp<T>(options: EspOptions<T>): Sink<T> {
   const { event, recipient, expiresAfter, name } = options

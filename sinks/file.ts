@@ -59,6 +59,11 @@ const inUse = new Set<string>()
  * this data directory's first row, or when its columns are no longer those of the pipeline.
  *
  * @throws MillraceError BAD_OPTION when an option is not of its form
+ *
+ * @example
+ * ```ts
+ * events.to(file({ path: 'out/events.csv', columns: ['visitorId', 'type', 'occurredAt'] }))
+ * ```
  */
 export function file<T>({ path, format = formatOf(path), columns, name = 'file' }: FileOptions<T>): Sink<T> {
   const where = `file ${JSON.stringify(name)}`

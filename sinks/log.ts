@@ -26,6 +26,11 @@ const NEWLINE = 10
  * appended again; one that a crash cut short leaves nothing in that partition. Rows of one key stay in their order.
  *
  * @throws MillraceError BAD_OPTION when an option is not of its form
+ *
+ * @example
+ * ```ts
+ * events.to(log({ log: 'clean-events', key: (e) => e.visitorId }))
+ * ```
  */
 export function log<T>({ log: name, key, value, partitions }: LogSinkOptions<T>): Sink<T> {
   const where = `log ${shown(name)}`

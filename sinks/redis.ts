@@ -43,6 +43,11 @@ const MAX_VERSION = 2n ** 63n - 1n
  * naming one is refused with BAD_OPTION when the pipeline starts.
  *
  * @throws MillraceError BAD_OPTION when an option is not of its form
+ *
+ * @example
+ * ```ts
+ * events.to(redis({ key: (e) => `last:${e.visitorId}`, value: (e) => e.itemId, version: (e) => e.occurredAt, ttl: '1d' }))
+ * ```
  */
 export function redis<T>(options: RedisOptions<T>): Sink<T> {
   const { ttl, as = 'json', name = 'redis', url } = options

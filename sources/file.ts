@@ -18,7 +18,7 @@ export interface FileOptions {
   format?: 'jsonl' | 'csv'
   /** Read on as the file grows, instead of ending with it. @default false */
   follow?: boolean
-  /** @default 'utf-8' */
+  /** How the file's bytes are read as text. @default 'utf-8' */
   encoding?: 'utf-8' | 'windows-1252'
   /** What stands between the fields of CSV: one character. @default ',' */
   delimiter?: string
@@ -54,7 +54,22 @@ export interface FileSourceOptions<S extends StandardSchemaV1> extends FileOptio
   name?: string
 }
 
-/** Reads a file as a stream: {@link fileSource}, decoded and checked by the schema. */
+/**
+ * Reads a file as a stream: JSON lines or CSV, plain or in a gzip archive; or standard input.
+ *
+ * Every record is read once, also after a crash, for positions are byte offsets that are committed with what came of the
+ * record. A file that was cut or changed before that position is refused; a followed file must only grow. Standard input
+ * comes once: what a killed process had taken in and not committed is lost. Lines that are not JSON, or not what the
+ * schema wants, are dead letters with their bytes.
+ *
+ * @throws MillraceError BAD_OPTION when an option is not of its form
+ *
+ * @example
+ * ```ts
+ * const Order = z.object({ id: z.string(), customer: z.string(), total: z.coerce.number(), at: z.coerce.number() })
+ * fromFile({ path: 'orders.csv', schema: Order, key: (o) => o.customer, time: (o) => o.at })
+ * ```
+ */
 export function fromFile<S extends StandardSchemaV1>(
   options: FileSourceOptions<S>,
 ): SourceStream<StandardSchemaV1.InferOutput<S>, StandardSchemaV1.InferInput<S>> {

@@ -7,6 +7,7 @@ import { checkLogName, checkPartitions } from '../embedded/log.ts'
 import { checkFrom, openEmbedded, type StartFrom } from './log.ts'
 
 export interface KafkaOptions {
+  /** The topic's name. */
   topic: string
   /** Where to begin when there is no stored position. @default 'earliest' */
   from?: StartFrom
@@ -44,7 +45,21 @@ export interface KafkaSourceOptions<S extends StandardSchemaV1> extends KafkaOpt
   name?: string
 }
 
-/** Reads a topic as a stream: {@link kafkaSource}, decoded and checked by the schema. */
+/**
+ * Reads a topic as a stream, each value JSON that the schema checks.
+ *
+ * Every record of a partition is read once, in order: the position is committed with what came of it, in Millrace's own
+ * store. Where no brokers are named, the embedded log of the topic's name under the data directory stands in: the same
+ * partitions, offsets, keys and timestamps, for one machine. A real Kafka is not in this version: naming one is refused.
+ *
+ * @throws MillraceError BAD_OPTION when an option is not of its form
+ *
+ * @example
+ * ```ts
+ * const Order = z.object({ id: z.string(), customer: z.string(), at: z.number() })
+ * fromKafka({ topic: 'shop.orders', schema: Order, key: (o) => o.customer, time: (o) => o.at, lateness: '1m' })
+ * ```
+ */
 export function fromKafka<S extends StandardSchemaV1>(
   options: KafkaSourceOptions<S>,
 ): SourceStream<StandardSchemaV1.InferOutput<S>, StandardSchemaV1.InferInput<S>> {

@@ -42,7 +42,20 @@ export interface LogSourceOptions<S extends StandardSchemaV1> extends LogOptions
   name?: string
 }
 
-/** Reads the embedded log as a stream: {@link logSource}, decoded and checked by the schema. */
+/**
+ * Reads the embedded log as a stream; the log is made on first use. `log` sinks and other processes append to it.
+ *
+ * Every record is read once, in the order of its partition. A position outside what the log holds (its retention has
+ * taken away what was not read, or it was made anew) stops the task, and says so.
+ *
+ * @throws MillraceError BAD_OPTION when an option is not of its form
+ *
+ * @example
+ * ```ts
+ * const Order = z.object({ id: z.string(), customer: z.string(), at: z.number() })
+ * fromLog({ log: 'orders', partitions: 3, schema: Order, key: (o) => o.customer, time: (o) => o.at })
+ * ```
+ */
 export function fromLog<S extends StandardSchemaV1>(
   options: LogSourceOptions<S>,
 ): SourceStream<StandardSchemaV1.InferOutput<S>, StandardSchemaV1.InferInput<S>> {

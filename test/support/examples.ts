@@ -23,7 +23,7 @@ export function blocksOf(text: string, language: string): { code: string; line: 
     }))
 }
 
-export const pages = (): string[] => projectFiles('.md').filter((path) => /^[^/]+$|^docs\//.test(path))
+export const pages = (): string[] => projectFiles('.md').filter((path) => /^[^/]+$|^docs\/[^/]+$/.test(path))
 
 /** All examples of the pages and doc comments. */
 export function examples(): Example[] {

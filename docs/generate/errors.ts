@@ -1,5 +1,4 @@
-import { writeFileSync } from 'node:fs'
-import { ERROR_CODES } from '../core/errors.ts'
+import { ERROR_CODES } from '../../core/errors.ts'
 
 /** The page of all error codes, from their one list. */
 export function errorsPage(): string {
@@ -20,5 +19,3 @@ A command that ended well, or was drained by one signal, ends with 0; one that a
 (SIGHUP), 130 (SIGINT) or 143 (SIGTERM).
 `
 }
-
-if (import.meta.main) writeFileSync(new URL('errors.md', import.meta.url), errorsPage())

@@ -1,0 +1,145 @@
+import { readFileSync } from 'node:fs'
+import { firstValueFrom, type Observable, map as rxMap, Subject, toArray } from 'rxjs'
+import { currentEventTime, withEventTime } from '../../core/standalone.ts'
+import { absence, dedup, filter, flatMap, map, mapAsync, scan, tap } from '../../operators/index.ts'
+import type { Diagram, Line, Marble } from './marble-svg.ts'
+
+const MINUTE = 60_000
+
+/** What flows in the diagrams: somebody's doing. */
+export interface Doing {
+  readonly who: string
+  readonly what: string
+  /** The number behind the word, as in `buy30`. */
+  readonly worth: number
+}
+
+type Run = (...inputs: Observable<Doing>[]) => Observable<unknown>
+
+interface Drawing {
+  /** `who what minute`, in the order of arrival: `'a cart 0, b view 5'`. */
+  readonly inputs: Readonly<Record<string, string>>
+  /** The operator on the inputs. What is written of it in the diagram is its text. */
+  readonly run: Run
+  /** What stands in an output's marble. @default the value */
+  readonly show?: (value: any) => { readonly key?: string; readonly text: string }
+}
+
+/** One drawing an operator. Its outputs are not drawn by hand: they are what the operator gives. */
+const DRAWINGS: Readonly<Record<string, Drawing>> = {
+  map: {
+    inputs: { events: 'a buy30 0, b buy15 10, a buy8 20' },
+    run: (events) => events.pipe(map((e) => e.worth * 2)),
+  },
+  filter: {
+    inputs: { events: 'a view 0, a cart 8, b view 16, b buy 24' },
+    run: (events) => events.pipe(filter((e) => e.what !== 'view')),
+  },
+  flatMap: {
+    inputs: { events: 'a buy2 0, b view 12, b buy1 24' },
+    run: (events) => events.pipe(flatMap((e) => Array(e.worth).fill('item'))),
+  },
+  tap: { inputs: { events: 'a view 0, b cart 10' }, run: (events) => events.pipe(tap((e) => e.who.length)) },
+  mapAsync: {
+    inputs: { events: 'a cart1 0, b cart2 10, a cart3 20' },
+    run: (events) => events.pipe(mapAsync(async (e) => `item ${e.worth}`)),
+  },
+  dedup: {
+    inputs: { events: 'a cart 0, b view 6, a cart 12, b buy 20, b view 26' },
+    run: (events) => events.pipe(dedup({ by: (e) => e.who + e.what, within: '24h' })),
+  },
+  scan: {
+    inputs: { events: 'a buy30 0, b buy15 8, a buy8 16, b buy5 24' },
+    run: (events) => events.pipe(scan({ by: (e) => e.who, seed: 0, step: (sum, e) => sum + e.worth, ttl: '30d' })),
+  },
+  absence: {
+    inputs: { events: 'a cart 0, b cart 10, b buy 25, a view 50' },
+    run: (events) =>
+      events.pipe(
+        absence({
+          by: (e) => e.who,
+          after: (e) => e.what === 'cart',
+          unless: (e) => e.what === 'buy',
+          within: '30m',
+        }),
+      ),
+    show: (left) => ({ key: left.key, text: `${left.key} left` }),
+  },
+}
+
+export const drawn = (name: string): boolean => name in DRAWINGS
+
+/** Runs the operator on what is drawn, and draws what it gives, at the event time that it has. */
+export async function diagramOf(name: string): Promise<Diagram> {
+  const { inputs, run, show = shownValue } = DRAWINGS[name]!
+  const lines = Object.entries(inputs).map(
+    ([line, text]): Line => ({ name: line, marbles: text.split(', ').map(marbleOf) }),
+  )
+  const subjects = lines.map(() => new Subject<Doing>())
+  const given: Marble[] = []
+  let last = 0
+  const done = firstValueFrom(
+    run(...subjects).pipe(
+      rxMap((value) => {
+        const { key = keyOf(value), text } = show(value)
+        const time = currentEventTime()?.time
+        last = time === undefined ? last : time / MINUTE
+        given.push({ key: key ?? at.key, text, minute: last })
+      }),
+      toArray(),
+    ),
+  )
+  let at: Marble = lines[0]!.marbles[0]!
+  let newest = 0
+  const arrivals = lines.flatMap(({ marbles }, line) => marbles.map((marble) => ({ line, marble })))
+  if (lines.length > 1) arrivals.sort((a, b) => a.marble.minute - b.marble.minute)
+  for (const { line, marble } of arrivals) {
+    at = marble
+    newest = Math.max(newest, marble.minute)
+    const [, what = '', number = '1'] = /^(\D*)(\d*)$/.exec(marble.text)!
+    withEventTime({ time: marble.minute * MINUTE, watermark: newest * MINUTE }, () =>
+      subjects[line]!.next({ who: marble.key, what, worth: Number(number || 1) }),
+    )
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  for (const subject of subjects) subject.complete()
+  await done
+  return {
+    title: `A marble diagram of ${name}`,
+    inputs: lines,
+    call: callOf(name),
+    outputs: [{ name: 'gives', marbles: given }],
+  }
+}
+
+function marbleOf(text: string): Marble {
+  const [key, what, minute] = text.split(' ')
+  return { key: key!, text: what!, minute: Number(minute) }
+}
+
+const keyOf = (value: any): string | undefined => value?.who ?? value?.key
+
+const shownValue = (value: any): { readonly key?: string; readonly text: string } => ({
+  text: typeof value === 'object' ? `${value.what}${value.worth > 1 ? value.worth : ''}` : String(value),
+})
+
+const TEXT = readFileSync(import.meta.filename, 'utf8')
+
+/** The text of a drawing's operator in this file, on one line, without the `.pipe(…)` around it. */
+function callOf(name: string): string {
+  const drawing = TEXT.indexOf(`\n  ${name}: {`)
+  const from = TEXT.indexOf('.pipe(', drawing) + '.pipe('.length
+  let open = 1
+  let to = from
+  for (; open > 0; to++) {
+    if (TEXT[to] === '(') open++
+    if (TEXT[to] === ')') open--
+  }
+  return TEXT.slice(from, to - 1)
+    .replaceAll(/\s+/g, ' ')
+    .replaceAll(/([([]) /g, '$1')
+    .replaceAll(/,? ?([)\]])/g, '$1')
+    .replaceAll(/, \}/g, ' }')
+    .replace(/,? $/, '')
+    .trim()
+}
