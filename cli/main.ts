@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { deadLettersCommand } from './dead-letters.ts'
+import { docsCommand } from './docs.ts'
 import { asMillraceError, exitCodeOf } from './exit-code.ts'
 import { version } from './package.ts'
 import { runCommand } from './run.ts'
@@ -13,6 +14,7 @@ Begin with:
   millrace run FILE --input NAME=events.jsonl --until-end    run a pipeline file over a file of the past
   millrace sql "SELECT count() FROM events"                  look at what arrived
   millrace dead-letters list                                 look at what did not, and why
+  millrace docs absence                                      how an operator, source or sink works
 
 Every error has a code; docs/errors.md says what each means and which exit code it ends with.
 MILLRACE_DEBUG=1 adds the stack of an error.
@@ -28,7 +30,14 @@ export async function main(argv: readonly string[]): Promise<void> {
     .helpCommand(false)
     .showHelpAfterError('(--help says what there is)')
     .addHelpText('after', PAGE)
-  for (const command of [runCommand(), sqlCommand(), deadLettersCommand(), stateCommand(), startCommand()])
+  for (const command of [
+    runCommand(),
+    sqlCommand(),
+    deadLettersCommand(),
+    stateCommand(),
+    docsCommand(),
+    startCommand(),
+  ])
     program.addCommand(command)
   for (const command of all(program)) command.exitOverride().copyInheritedSettings(program)
   try {

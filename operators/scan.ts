@@ -8,6 +8,18 @@ import { operate } from '../core/standalone.ts'
 /** A defaulted type parameter in a return type is inferred from what the caller expects; behind this it is not. */
 type Fixed<A> = [A][A extends unknown ? 0 : never]
 
+/** Whether there is something in S that a seed cannot show the type of: an empty list is a list of nothing. */
+type Blind<S> = S extends readonly (infer E)[]
+  ? [E] extends [never]
+    ? true
+    : never
+  : S extends object
+    ? { [P in keyof S]: Blind<S[P]> }[keyof S]
+    : never
+/** Behind this, an empty list in `seed` is an error where it is written, and says what to do. */
+type Seeing<S> =
+  true extends Blind<S> ? 'an empty list does not show what will be in it: give `state`, a schema' : unknown
+
 export interface ScanOptions<T, S, R> extends Keyed<T> {
   /** Needed when `seed` does not show its own type (empty lists, nulls), and to carry state over versions. */
   state?: StandardSchemaV1<any, S>
@@ -34,7 +46,7 @@ export interface ScanOptions<T, S, R> extends Keyed<T> {
  * await lastValueFrom(of({ who: 'a', amount: 2 }, { who: 'b', amount: 5 }, { who: 'a', amount: 3 }).pipe(spent, toArray())) // => [2, 5, 5]
  * ```
  */
-export function scan<T, S, R = S>(options: ScanOptions<T, S, R>): Operator<T, Fixed<R>> {
+export function scan<T, S, R = S>(options: ScanOptions<T, S, R> & { seed: Seeing<NoInfer<S>> }): Operator<T, Fixed<R>> {
   const { by, name = 'scan', seed, step, emit: project, state: schema } = options
   const ttl = milliseconds(options.ttl, `scan "${name}": ttl`)
   if (typeof step !== 'function')

@@ -59,7 +59,8 @@ export function marbleSvg({ title, inputs, call, outputs }: Diagram): string {
   const code = wrapped(call, 92)
   const box = code.length * 18 + 14
   const parts: string[] = []
-  const draw = ({ name, marbles }: Line, y: number) => {
+  /** Draws a line at its height, and gives the height of the next. */
+  const draw = ({ name, marbles }: Line, y: number): number => {
     parts.push(
       `<text class="name" x="12" y="${y + 4}">${escaped(name)}</text>`,
       `<path class="line" d="M${LEFT} ${y}H${WIDTH - RIGHT}m-7 -4l7 4l-7 4"/>`,
@@ -72,27 +73,31 @@ export function marbleSvg({ title, inputs, call, outputs }: Diagram): string {
       const over = placed.filter((other) => from < other.to + 2 && from + width > other.from - 2)
       const level = over.length === 0 ? 0 : Math.max(...over.map((other) => other.level)) + 1
       placed.push({ from, to: from + width, level })
-      const top = y - HEIGHT / 2 + level * 12
+      const top = y - HEIGHT / 2 + level * (HEIGHT + 2)
       parts.push(
         `<rect x="${from}" y="${top}" width="${width}" height="${HEIGHT}" rx="14" fill="${COLOURS[keys.indexOf(key) % COLOURS.length]}" class="marble"/>`,
         `<text class="value" x="${x(minute)}" y="${top + 18}">${escaped(text)}</text>`,
       )
     }
+    return y + ROW + (HEIGHT + 2) * Math.max(0, ...placed.map(({ level }) => level))
   }
   let y = 34
-  for (const line of inputs) {
-    draw(line, y)
-    y += ROW
-  }
+  for (const line of inputs) y = draw(line, y)
   const top = y - 18
   parts.push(`<rect class="box" x="12" y="${top}" width="${WIDTH - 24}" height="${box}" rx="6"/>`)
   for (const [i, text] of code.entries()) {
     parts.push(`<text class="code" x="${WIDTH / 2}" y="${top + 22 + i * 18}">${escaped(text)}</text>`)
   }
   y = top + box + 36
-  for (const line of outputs) {
-    draw(line, y)
-    y += ROW
+  for (const line of outputs) y = draw(line, y)
+  if (keys.length > 1) {
+    for (const [i, key] of keys.entries()) {
+      const at = 18 + i * 34
+      parts.push(
+        `<circle cx="${at}" cy="${y - 10}" r="5" fill="${COLOURS[i % COLOURS.length]}"/>`,
+        `<text class="name" x="${at + 9}" y="${y - 6}">${escaped(key)}</text>`,
+      )
+    }
   }
   for (const minute of [...new Set(all.map((marble) => marble.minute))].sort((a, b) => a - b).filter(apart(x))) {
     parts.push(`<text class="time" x="${x(minute)}" y="${y - 6}">${shownTime(minute)}</text>`)

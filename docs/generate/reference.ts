@@ -132,10 +132,10 @@ function exampleOf(text: string): { title: string; code: string } {
 /** The options of the parameter that has them, those that it inherits behind its own. */
 function optionsOf(project: Project, declaration: any): OptionEntry[] {
   const { checker } = project
-  const parameter = [...declaration.parameters].find(
-    ({ type }: any) => type?.kind === SyntaxKind.TypeReference && /Options$/.test(type.typeName.text ?? ''),
-  )
-  if (!parameter) return []
+  const written = [...declaration.parameters]
+    .flatMap(({ type }: any) => (type?.kind === SyntaxKind.IntersectionType ? [...type.types] : [type]))
+    .find((type: any) => type?.kind === SyntaxKind.TypeReference && /Options$/.test(type.typeName.text ?? ''))
+  if (!written) return []
   const source: string = declaration.getSourceFile().text
   /** What a type parameter that is an option's whole type must be. */
   const constraints = new Map(
@@ -143,7 +143,7 @@ function optionsOf(project: Project, declaration: any): OptionEntry[] {
       constraint ? [[name.text, source.slice(constraint.pos, constraint.end).trim()] as const] : [],
     ),
   )
-  const options = checker.getTypeFromTypeNode(parameter.type)!
+  const options = checker.getTypeFromTypeNode(written)!
   return checker.getPropertiesOfType(options).map((property) => {
     const declared = (property.valueDeclaration ?? property.declarations[0])?.resolve(project) as any
     const tags = property.getJsDocTags(checker)
