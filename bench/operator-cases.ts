@@ -1,0 +1,68 @@
+import { absence, dedup, filter, flatMap, map, mapAsync, scan } from '../operators/index.ts'
+import type { Stream } from '../core/stream.ts'
+import type { NumberRecord } from '../test/support/number-source.ts'
+
+/** A computation as an author writes it, and as a plain loop over the same records, which gives how many values it had. */
+interface Case {
+  flow(numbers: Stream<NumberRecord>): Stream<unknown>
+  loop(): (record: NumberRecord) => number
+}
+
+/** One of so many keys, in no order. */
+export const keyOf = (n: number, keys: number): string => `k${(Math.imul(n, 0x9e3779b1) >>> 0) % keys}`
+
+const MINUTE = 60_000
+
+export const CASES: Readonly<Record<string, Case>> = {
+  map: {
+    flow: (numbers) => numbers.pipe(map((e) => ({ n: e.n, twice: e.n * 2 }))),
+    loop: () => (e) => ({ n: e.n, twice: e.n * 2 }).twice < 0 ? 0 : 1,
+  },
+  filter: {
+    flow: (numbers) => numbers.pipe(filter((e) => e.n % 2 === 0)),
+    loop: () => (e) => (e.n % 2 === 0 ? 1 : 0),
+  },
+  flatMap: {
+    flow: (numbers) => numbers.pipe(flatMap((e) => [e.n, -e.n])),
+    loop: () => (e) => [e.n, -e.n].length,
+  },
+  mapAsync: {
+    flow: (numbers) => numbers.pipe(mapAsync(async (e) => e.n, { concurrency: 64 })),
+    loop: () => () => 1,
+  },
+  dedup: {
+    flow: (numbers) => numbers.pipe(dedup({ within: '1m' })),
+    loop: () => {
+      const seen = new Map<string, number>()
+      return ({ key, at }) => {
+        const before = seen.get(key)
+        if (before !== undefined && at - before <= MINUTE) return 0
+        seen.set(key, at)
+        return 1
+      }
+    },
+  },
+  scan: {
+    flow: (numbers) => numbers.pipe(scan({ seed: { n: 0, last: 0 }, step: (s, e) => ({ n: s.n + 1, last: e.n }), ttl: '1d' })),
+    loop: () => {
+      const states = new Map<string, { n: number; last: number }>()
+      return ({ key, n }) => {
+        states.set(key, { n: (states.get(key)?.n ?? 0) + 1, last: n })
+        return 1
+      }
+    },
+  },
+  absence: {
+    flow: (numbers) => numbers.pipe(absence({ after: (e) => e.n % 3 === 0, unless: (e) => e.n % 3 === 1, within: '1m' })),
+    loop: () => {
+      const waits = new Map<string, number>()
+      return ({ key, n, at }) => {
+        const began = waits.get(key)
+        const over = began !== undefined && at - began > MINUTE
+        if (over || n % 3 === 1) waits.delete(key)
+        if (n % 3 === 0) waits.set(key, at)
+        return over ? 1 : 0
+      }
+    },
+  },
+}
