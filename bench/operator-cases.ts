@@ -1,5 +1,5 @@
-import { absence, dedup, filter, flatMap, map, mapAsync, scan } from '../operators/index.ts'
 import type { Stream } from '../core/stream.ts'
+import { absence, dedup, filter, flatMap, map, mapAsync, scan } from '../operators/index.ts'
 import type { NumberRecord } from '../test/support/number-source.ts'
 
 /** A computation as an author writes it, and as a plain loop over the same records, which gives how many values it had. */
@@ -43,7 +43,8 @@ export const CASES: Readonly<Record<string, Case>> = {
     },
   },
   scan: {
-    flow: (numbers) => numbers.pipe(scan({ seed: { n: 0, last: 0 }, step: (s, e) => ({ n: s.n + 1, last: e.n }), ttl: '1d' })),
+    flow: (numbers) =>
+      numbers.pipe(scan({ seed: { n: 0, last: 0 }, step: (s, e) => ({ n: s.n + 1, last: e.n }), ttl: '1d' })),
     loop: () => {
       const states = new Map<string, { n: number; last: number }>()
       return ({ key, n }) => {
@@ -53,7 +54,8 @@ export const CASES: Readonly<Record<string, Case>> = {
     },
   },
   absence: {
-    flow: (numbers) => numbers.pipe(absence({ after: (e) => e.n % 3 === 0, unless: (e) => e.n % 3 === 1, within: '1m' })),
+    flow: (numbers) =>
+      numbers.pipe(absence({ after: (e) => e.n % 3 === 0, unless: (e) => e.n % 3 === 1, within: '1m' })),
     loop: () => {
       const waits = new Map<string, number>()
       return ({ key, n, at }) => {

@@ -56,7 +56,16 @@ else {
   const figures: Awaited<ReturnType<typeof one>>[] = []
   for (const name of Object.keys(CASES).filter((each) => args.only === undefined || args.only === each)) {
     for (const keys of [10_000, 1_000_000]) {
-      const child = ['--conditions=source', import.meta.filename, '--one', name, '--keys', String(keys), '--records', args.records]
+      const child = [
+        '--conditions=source',
+        import.meta.filename,
+        '--one',
+        name,
+        '--keys',
+        String(keys),
+        '--records',
+        args.records,
+      ]
       const figure = JSON.parse(execFileSync(process.execPath, child, { encoding: 'utf8' })) as (typeof figures)[number]
       figures.push(figure)
       const { perSecond, loopPerSecond } = figure

@@ -1,10 +1,11 @@
 import { Observable, Subscriber } from 'rxjs'
+import { Calls } from './calls.ts'
 import { ElementMeta } from './element.ts'
 import { MillraceError, messageOf } from './errors.ts'
 import { Fan } from './fan.ts'
-import { type AsyncMeta, type AsyncWork, type OperatorContext, type OperatorHandlers, splitKey } from './operator.ts'
+import { type AsyncWork, type OperatorContext, type OperatorHandlers, splitKey } from './operator.ts'
 import type { Plan, PlanNode } from './plan.ts'
-import { deadline, type Runtime } from './runtime.ts'
+import type { Runtime } from './runtime.ts'
 import { enterTask } from './standalone.ts'
 import type { Timer } from './state.ts'
 
@@ -98,9 +99,8 @@ export class Flow {
   private at = ''
   private failure: { error: unknown; where: string } | undefined
   private broken: MillraceError | undefined
-  private calls = new Set<AbortController>()
-  private running = new Map<number, { active: number; waiting: (() => void)[] }>()
-  private run = 0
+  /** Calls of this run of the epoch, by their operator. */
+  private readonly calls = new Map<number, Calls>()
   private wake: (() => void) | undefined
 
   constructor(plan: Plan, host: FlowHost) {
@@ -120,11 +120,9 @@ export class Flow {
 
   /** Drops what is subscribed and under way: answers of asynchronous calls are no longer heard. */
   abandon(): void {
-    this.run++
     this.phase = 'idle'
-    for (const call of this.calls) call.abort()
+    for (const calls of this.calls.values()) calls.abandon()
     this.calls.clear()
-    this.running.clear()
     for (const end of this.ends) end.unsubscribe()
     this.ends = []
     this.failure = undefined
@@ -356,54 +354,17 @@ export class Flow {
     const entry: Entry = { entrance: this.entranceOf(node), level: node.outLevel, value: undefined, state: 'waiting' }
     const slot = segment.slot!
     slot.entries.push(entry)
-    const meta = slot.meta.snapshot()
-    const run = this.run
-    const lane = this.running.get(node.id) ?? { active: 0, waiting: [] }
-    this.running.set(node.id, lane)
-    const settle = (answer: unknown) => {
-      if (run !== this.run) return
+    const calls = this.calls.get(node.id) ?? new Calls(node.name, work, this.host.runtime)
+    this.calls.set(node.id, calls)
+    calls.ask(value, slot.meta, (answer) => {
       entry.state = 'ready'
-      entry.value = answer
-      lane.active--
-      lane.waiting.shift()?.()
-      this.wake?.()
-    }
-    const begin = () => {
-      lane.active++
-      const parent = new AbortController()
-      this.calls.add(parent)
-      const { signal, clear } = deadline(this.host.runtime, work.timeout, parent.signal)
-      const asked: AsyncMeta = Object.assign(meta, { signal })
-      const late = new Promise<never>((_, reject) => {
-        signal.addEventListener(
-          'abort',
-          () => reject(new MillraceError('TIMED_OUT', `${node.name}: no answer within ${work.timeout} ms`)),
-          { once: true },
-        )
-      })
-      const done = () => {
-        clear()
-        this.calls.delete(parent)
+      if ('value' in answer) entry.value = answer.value
+      else {
+        this.asyncFailures.push({ ...slot.element, error: answer.error, where: node.name })
+        slot.entries.splice(slot.entries.indexOf(entry), 1)
       }
-      Promise.race([Promise.resolve().then(() => work.call(value, asked)), late]).then(
-        (answer) => {
-          done()
-          settle(answer)
-        },
-        (error) => {
-          done()
-          settleError(error)
-        },
-      )
-    }
-    const settleError = (error: unknown) => {
-      if (run !== this.run) return
-      this.asyncFailures.push({ ...slot.element, error, where: node.name })
-      slot.entries.splice(slot.entries.indexOf(entry), 1)
-      settle(undefined)
-    }
-    if (lane.active < work.concurrency) begin()
-    else lane.waiting.push(begin)
+      this.wake?.()
+    })
   }
 
   readonly asyncFailures: Failure[] = []
