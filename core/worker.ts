@@ -53,6 +53,9 @@ export interface Worker {
 /** Bytes of tables' values that a worker keeps in memory; what is colder is read from the cache, page by page. */
 const STATE_MEMORY = 512 * 1024 * 1024
 
+/** Milliseconds that a system may take to come up: pipelines and their systems are started together. */
+const PATIENCE = 30_000
+
 /**
  * Runs a pipeline: opens its sources and sinks, one task a partition, and works until the sources end or it is stopped.
  *
@@ -92,7 +95,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   try {
     for (const { node, name } of plan.sources) {
       const { options: given, lateness } = node
-      const open = await (inputs[name] ?? node.source).open(context, { untilEnd })
+      const source = inputs[name] ?? node.source
+      const open = await patiently(() => source.open(context, { untilEnd }), runtime, logger)
       const { validate } = given.schema['~standard']
       sources.push({
         name,
@@ -113,11 +117,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     }
     for (const output of plan.outputs) {
       const rowSchema = schemaOf(output.node.input)
-      const open = await output.node.to.open({
-        ...context,
-        output: output.name,
-        ...(rowSchema ? { rowSchema } : {}),
-      } as ConnectorContext)
+      const own = { ...context, output: output.name, ...(rowSchema ? { rowSchema } : {}) } as ConnectorContext
+      const open = await patiently(() => output.node.to.open(own), runtime, logger)
       hosts.push(new SinkHost(output.name, output.node.to, open, runtime))
     }
     refuseStandIns(
@@ -278,6 +279,21 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       await Promise.all(tasks.map((task) => task.close()))
       await done.catch(() => undefined)
     },
+  }
+}
+
+/** Opens a source or a sink; a failure that may go by is tried again for a while. */
+async function patiently<O>(open: () => Promise<O>, runtime: Runtime, logger: Logger): Promise<O> {
+  const end = runtime.elapsed() + PATIENCE
+  for (let wait = 250; ; wait *= 2) {
+    try {
+      return await open()
+    } catch (error) {
+      const retriable = error instanceof MillraceError && error.retriable
+      if (!retriable || runtime.elapsed() + wait > end) throw error
+      logger.warn({ retryIn: wait }, `${messageOf(error)}; trying again`)
+      await runtime.sleep(wait * (0.5 + runtime.random() / 2))
+    }
   }
 }
 

@@ -22,7 +22,7 @@ export interface KillsResult {
   readonly seconds: number
 }
 
-const WORKER = new URL('kill-worker.ts', import.meta.url).pathname
+export const WORKER = new URL('kill-worker.ts', import.meta.url).pathname
 /** Kills of one run, before it may come to its end. */
 const A_RUN = 12
 
@@ -39,8 +39,6 @@ export async function killWorkers(
 ): Promise<KillsResult> {
   const began = performance.now()
   const wanted = readFileSync(clean, 'latin1').trimEnd().split('\n')
-  const ids = new Set(wanted.map((line) => JSON.parse(line).eventId as string))
-  const mails = abandonedCarts(wanted)
   const points: Record<string, number> = {}
   const problems: string[] = []
   let done = 0
@@ -65,20 +63,10 @@ export async function killWorkers(
       }
       const code = await run([dataDir, dirty])
       if (code !== 0) problems.push(`run ${number} ended with ${code}`)
-      const rows = await warehouseIds(dataDir)
-      const missing = [...ids].filter((id) => !rows.includes(id)).length
-      const twice = rows.length - new Set(rows).size
-      const sent = captured(dataDir)
-      const unsent = mails.filter((mail) => !sent.includes(mail)).length
-      const extra = sent.length - (mails.length - unsent)
-      lost += missing + unsent
-      doubled += twice + extra
-      const letters = deadLetters(dataDir)
-      if (letters !== 25) problems.push(`run ${number}: ${letters} dead letters`)
-      if (missing + twice + unsent + extra > 0)
-        problems.push(
-          `run ${number}: ${missing} rows missing, ${twice} twice; ${unsent} mails missing, ${extra} too much`,
-        )
+      const found = await compare(dataDir, wanted)
+      lost += found.lost
+      doubled += found.doubled
+      problems.push(...found.problems.map((problem) => `run ${number}: ${problem}`))
       say(`${done} kills, ${runs} runs: ${lost} lost, ${doubled} doubled`)
     } finally {
       rmSync(dataDir, { recursive: true, force: true })
@@ -94,6 +82,26 @@ export async function killWorkers(
     problems,
     seconds: Math.round((performance.now() - began) / 1_000),
   }
+}
+
+/** What is in the warehouse, the outbox and the dead letters, beside a plain computation over the lines without faults. */
+export async function compare(
+  dataDir: string,
+  wanted: readonly string[],
+): Promise<{ lost: number; doubled: number; problems: string[] }> {
+  const ids = new Set(wanted.map((line) => JSON.parse(line).eventId as string))
+  const mails = abandonedCarts(wanted)
+  const rows = await warehouseIds(dataDir)
+  const missing = [...ids].filter((id) => !rows.includes(id)).length
+  const twice = rows.length - new Set(rows).size
+  const sent = captured(dataDir)
+  const unsent = mails.filter((mail) => !sent.includes(mail)).length
+  const extra = sent.length - (mails.length - unsent)
+  const letters = deadLetters(dataDir)
+  const problems = letters === 25 ? [] : [`${letters} dead letters`]
+  if (missing + twice + unsent + extra > 0)
+    problems.push(`${missing} rows missing, ${twice} twice; ${unsent} mails missing, ${extra} too much`)
+  return { lost: missing + unsent, doubled: twice + extra, problems }
 }
 
 /** Starts a worker that is to be killed; false when it came to its end before. */

@@ -1,0 +1,92 @@
+import { spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { compare, WORKER } from './kills.ts'
+
+const DATA = join(import.meta.dirname, '../../../shared/data')
+const DIRTY = join(DATA, 'retailrocket_dirty.jsonl')
+const wanted = readFileSync(join(DATA, 'retailrocket.jsonl'), 'latin1').trimEnd().split('\n')
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
+
+let dataDir: string
+beforeEach(() => {
+  dataDir = mkdtempSync(join(tmpdir(), 'millrace-stopped-'))
+})
+afterEach(() => rmSync(dataDir, { recursive: true, force: true }))
+
+function start() {
+  const child = spawn(process.execPath, ['--conditions=source', WORKER, dataDir, DIRTY], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  const said = text(child.stderr)
+  const ended = new Promise<{ code: number | null; said: string }>((resolve) => {
+    child.on('exit', async (code) => resolve({ code, said: await said }))
+  })
+  return { child, ended, running: () => child.exitCode === null && child.signalCode === null }
+}
+
+test('a worker that is stopped for a while goes on where it was, and nobody takes its place meanwhile', async () => {
+  const { child, ended, running } = start()
+  const refused: string[] = []
+  let stops = 0
+  while (running() && !existsSync(join(dataDir, 'lock.pid'))) await sleep(20)
+  while (running() && stops < 8) {
+    child.kill('SIGSTOP')
+    stops++
+    if (stops % 3 === 1) refused.push((await start().ended).said)
+    else await sleep(200 + 600 * Math.random())
+    child.kill('SIGCONT')
+    await sleep(100 * Math.random())
+  }
+  expect((await ended).code).toBe(0)
+  expect(stops).toBeGreaterThan(2)
+  expect(refused.length).toBeGreaterThan(0)
+  for (const said of refused) expect(said).toMatch(/DATA_DIR_IN_USE|is in use by process \d+/)
+  expect(await compare(dataDir, wanted)).toEqual({ lost: 0, doubled: 0, problems: [] })
+}, 120_000)
+
+test('the warehouse killed or stopped on its own, again and again, loses nothing', async () => {
+  const { ended, running } = start()
+  let hits = 0
+  while (running() && hits < 10) {
+    const pid = warehousePid()
+    if (pid === undefined) {
+      await sleep(20)
+      continue
+    }
+    await sleep(200 * Math.random())
+    try {
+      if (hits % 2 === 0) process.kill(pid, 'SIGKILL')
+      else {
+        process.kill(pid, 'SIGSTOP')
+        await sleep(500)
+        process.kill(pid, 'SIGCONT')
+      }
+      hits++
+    } catch {
+      // it had come to its end by itself
+    }
+    await sleep(150)
+  }
+  const { code, said } = await ended
+  expect(code, said).toBe(0)
+  expect(hits).toBeGreaterThan(3)
+  expect(await compare(dataDir, wanted)).toEqual({ lost: 0, doubled: 0, problems: [] })
+}, 240_000)
+
+/** The process of the warehouse in the data directory: its command line names it. */
+function warehousePid(): number | undefined {
+  for (const pid of existsSync('/proc') ? readdirSync('/proc') : []) {
+    if (!/^\d+$/.test(pid)) continue
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+      if (command.includes('warehouse-process') && command.includes(dataDir)) return Number(pid)
+    } catch {
+      // it is gone
+    }
+  }
+  return undefined
+}
