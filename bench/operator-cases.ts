@@ -1,5 +1,18 @@
 import type { Stream } from '../core/stream.ts'
-import { absence, dedup, filter, flatMap, map, mapAsync, scan } from '../operators/index.ts'
+import {
+  absence,
+  dedup,
+  filter,
+  flatMap,
+  hopping,
+  map,
+  mapAsync,
+  rateOf,
+  scan,
+  session,
+  sessionize,
+  tumbling,
+} from '../operators/index.ts'
 import type { NumberRecord } from '../test/support/number-source.ts'
 
 /** A computation as an author writes it, and as a plain loop over the same records, which gives how many values it had. */
@@ -13,7 +26,79 @@ export const keyOf = (n: number, keys: number): string => `k${(Math.imul(n, 0x9e
 
 const MINUTE = 60_000
 
+/** Sums and counts by a place, for loops of windows: the window before is given when the key's next one begins. */
+function sums(length: number) {
+  const windows = new Map<string, { start: number; n: number; sum: number }>()
+  return ({ key, n, at }: NumberRecord): number => {
+    const start = at - (at % length)
+    const window = windows.get(key)
+    if (window?.start === start) {
+      window.n++
+      window.sum += n
+      return 0
+    }
+    windows.set(key, { start, n: 1, sum: n })
+    return window ? 1 : 0
+  }
+}
+
 export const CASES: Readonly<Record<string, Case>> = {
+  tumbling: {
+    flow: (numbers) =>
+      numbers.pipe(tumbling({ size: '1m', aggregate: (a) => ({ n: a.count(), sum: a.sum((e) => e.n) }) })),
+    loop: () => sums(MINUTE),
+  },
+  hopping: {
+    flow: (numbers) =>
+      numbers.pipe(hopping({ size: '2m', every: '1m', aggregate: (a) => ({ n: a.count(), sum: a.sum((e) => e.n) }) })),
+    loop: () => {
+      const [even, odd] = [sums(MINUTE), sums(2 * MINUTE)]
+      return (record) => even(record) + odd(record)
+    },
+  },
+  session: {
+    flow: (numbers) =>
+      numbers.pipe(session({ gap: '5s', aggregate: (a) => ({ n: a.count(), sum: a.sum((e) => e.n) }) })),
+    loop: () => {
+      const open = new Map<string, { last: number; n: number }>()
+      return ({ key, at }) => {
+        const own = open.get(key)
+        if (own && at - own.last < 5_000) {
+          own.last = at
+          own.n++
+          return 0
+        }
+        open.set(key, { last: at, n: 1 })
+        return own ? 1 : 0
+      }
+    },
+  },
+  sessionize: {
+    flow: (numbers) => numbers.pipe(sessionize({ gap: '5s' })),
+    loop: () => {
+      const open = new Map<string, { began: number; last: number; n: number }>()
+      return ({ key, at }) => {
+        const own = open.get(key)
+        if (own && at - own.last < 5_000) {
+          own.last = at
+          own.n++
+        } else open.set(key, { began: at, last: at, n: 1 })
+        return 1
+      }
+    },
+  },
+  rateOf: {
+    flow: (numbers) => numbers.pipe(rateOf({ over: '1m' })),
+    loop: () => {
+      const counts = new Map<string, number[]>()
+      return ({ key, at }) => {
+        const list = (counts.get(key) ?? []).filter((time) => time > at - MINUTE)
+        list.push(at)
+        counts.set(key, list)
+        return 1
+      }
+    },
+  },
   map: {
     flow: (numbers) => numbers.pipe(map((e) => ({ n: e.n, twice: e.n * 2 }))),
     loop: () => (e) => ({ n: e.n, twice: e.n * 2 }).twice < 0 ? 0 : 1,

@@ -1,7 +1,21 @@
 import { readFileSync } from 'node:fs'
 import { firstValueFrom, type Observable, map as rxMap, Subject, toArray } from 'rxjs'
 import { currentEventTime, withEventTime } from '../../core/standalone.ts'
-import { absence, dedup, filter, flatMap, map, mapAsync, scan, tap } from '../../operators/index.ts'
+import {
+  absence,
+  dedup,
+  filter,
+  flatMap,
+  hopping,
+  map,
+  mapAsync,
+  rateOf,
+  scan,
+  session,
+  sessionize,
+  tap,
+  tumbling,
+} from '../../operators/index.ts'
 import type { Diagram, Line, Marble } from './marble-svg.ts'
 
 const MINUTE = 60_000
@@ -64,6 +78,35 @@ const DRAWINGS: Readonly<Record<string, Drawing>> = {
         }),
       ),
     show: (left) => ({ key: left.key, text: `${left.key} left` }),
+  },
+  tumbling: {
+    inputs: { events: 'a buy30 3, b buy15 8, a buy8 16, a buy5 24, b buy9 38' },
+    run: (events) =>
+      events.pipe(tumbling({ by: (e) => e.who, size: '20m', aggregate: (a) => ({ eur: a.sum((e) => e.worth) }) })),
+    show: (window) => ({ key: window.key, text: `${window.eur}` }),
+  },
+  hopping: {
+    inputs: { events: 'a buy30 3, a buy8 12, a buy5 24' },
+    run: (events) =>
+      events.pipe(
+        hopping({ by: (e) => e.who, size: '20m', every: '10m', aggregate: (a) => ({ eur: a.sum((e) => e.worth) }) }),
+      ),
+    show: (window) => ({ key: window.key, text: `${window.eur}` }),
+  },
+  session: {
+    inputs: { events: 'a view 0, a view 8, a cart 13, b view 20, a view 45' },
+    run: (events) => events.pipe(session({ by: (e) => e.who, gap: '15m', aggregate: (a) => ({ steps: a.count() }) })),
+    show: (visit) => ({ key: visit.key, text: `${visit.steps} steps` }),
+  },
+  sessionize: {
+    inputs: { events: 'a view 0, a view 8, b view 14, a cart 20, a view 50' },
+    run: (events) => events.pipe(sessionize({ by: (e) => e.who, gap: '15m' })),
+    show: ({ value, session, number }) => ({ key: value.who, text: `${session.replace(/0000$/, '')} #${number}` }),
+  },
+  rateOf: {
+    inputs: { events: 'a view 0, a view 5, b view 9, a view 14, a view 40' },
+    run: (events) => events.pipe(rateOf({ by: (e) => e.who, over: '20m' })),
+    show: ({ value, count }) => ({ key: value.who, text: `${count}` }),
   },
 }
 
