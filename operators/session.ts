@@ -12,8 +12,18 @@ export interface SessionOptions<T, A> extends WindowOptions<T, A> {
   atMost?: Duration
 }
 
-/** What is kept of a session: when its first and last records were, how many results were given, of how many records the last. */
-type Kept = readonly [first: number, last: number, results: number, given: number, counted: Counted]
+/**
+ * What is kept of a session: when its first and last records were, how many results were given, of how many records the
+ * last, and the time of its timer. A timer that finds the session gone on is set again, so that not every record sets one.
+ */
+type Kept = readonly [
+  first: number,
+  last: number,
+  results: number,
+  given: number,
+  timer: number | null,
+  counted: Counted,
+]
 
 /**
  * Computes something of each key's records in sessions: visits, which a silence of `gap` ends.
@@ -44,20 +54,12 @@ export function session<T, A extends Record<string, Aggregator<any, any>>>(
     options.atMost === undefined ? Number.POSITIVE_INFINITY : milliseconds(options.atMost, `${where}: atMost`)
   const tally = tallyOf<T, A>(options.aggregate, where)
   const ttl = gap + grace + 1
-  const revive = (stored: unknown) =>
-    (stored as Kept[]).map(([first, last, results, given, counted]) => [
-      first,
-      last,
-      results,
-      given,
-      tally.revive(counted),
-    ])
 
   return operate<
     T,
     Windowed<A>,
     {
-      sessions: { kind: 'table'; ttl: number; revive: (stored: unknown) => unknown }
+      sessions: { kind: 'table'; ttl: number }
       ends: { kind: 'timers'; clock: 'event' }
       early: { kind: 'timers'; clock: 'event' }
     },
@@ -67,7 +69,7 @@ export function session<T, A extends Record<string, Aggregator<any, any>>>(
     name,
     keyed: by ? 'by' : 'stream',
     state: {
-      sessions: { kind: 'table', ttl, revive },
+      sessions: { kind: 'table', ttl },
       ends: { kind: 'timers', clock: 'event' },
       early: { kind: 'timers', clock: 'event' },
     },
@@ -80,11 +82,11 @@ export function session<T, A extends Record<string, Aggregator<any, any>>>(
         else sessions.set(key, kept, Math.max(...kept.map(([, last]) => last)))
       }
       /** Gives the session's result, and what is to be kept of it now. */
-      const give = (key: string, [first, last, results, , counted]: Kept, closed: boolean): Kept => {
+      const give = (key: string, [first, last, results, , timer, stored]: Kept, closed: boolean): Kept => {
         const owner = by ? splitKey(key).by : key
-        const own = { key: owner, start: first, end: last, revision: results, closed }
-        emit({ ...own, ...tally.results(counted) } as unknown as Windowed<A>)
-        return [first, last, results + 1, counted[1], counted]
+        const counted = tally.read(stored)
+        emit(tally.result({ key: owner, start: first, end: last, revision: results, closed }, counted) as Windowed<A>)
+        return [first, last, results + 1, counted[1], timer, counted]
       }
       return {
         next(value, meta) {
@@ -96,9 +98,10 @@ export function session<T, A extends Record<string, Aggregator<any, any>>>(
           let last = time
           let results = 0
           let given = 0
+          let timer: number | null = null
           let before: Counted | undefined
           for (const kept of list) {
-            const [from, to, gave, of, counted] = kept
+            const [from, to, gave, of, set, counted] = kept
             const joins =
               time < to + gap &&
               from < time + gap &&
@@ -112,7 +115,8 @@ export function session<T, A extends Record<string, Aggregator<any, any>>>(
             last = Math.max(last, to)
             results = Math.max(results, gave)
             given += of
-            before = before ? tally.merge(before, counted) : counted
+            if (timer === null || (set !== null && set > timer)) timer = set
+            before = before ? tally.merge(before, tally.read(counted)) : tally.read(counted)
           }
           const end = last + gap
           if (before === undefined && end + grace <= clock.watermark) {
@@ -120,10 +124,13 @@ export function session<T, A extends Record<string, Aggregator<any, any>>>(
             side('late', { value, time, by: clock.watermark - end - grace } satisfies Late<T>)
             return
           }
-          let made: Kept = [first, last, results, given, tally.add(before, value)]
+          let made: Kept = [first, last, results, given, timer, tally.add(before, value)]
           if (end <= clock.watermark) made = give(key, made, true)
           else {
-            ends.set(key, end - 1)
+            if (timer === null || timer <= clock.watermark) {
+              ends.set(key, end - 1)
+              made = [first, last, results, given, end - 1, made[5]]
+            }
             if (early !== undefined) earlier.set(key, (Math.floor(time / early) + 1) * early - 1)
           }
           const at = rest.findIndex(([from]) => from > first)
@@ -132,14 +139,21 @@ export function session<T, A extends Record<string, Aggregator<any, any>>>(
         due({ key, time }, _meta, which) {
           const list = read(key)
           if (which === 'ends') {
-            const at = list.findIndex(([, last]) => last + gap === time + 1)
+            const at = list.findIndex(([, , , , timer]) => timer === time)
             if (at < 0) return
-            const given = give(key, list[at]!, true)
-            write(key, grace > 0 ? list.with(at, given) : list.toSpliced(at, 1))
+            const found = list[at]!
+            const [first, last, results, given, , counted] = found
+            if (last + gap > time + 1) {
+              ends.set(key, last + gap - 1)
+              write(key, list.with(at, [first, last, results, given, last + gap - 1, counted]))
+            } else {
+              const kept = give(key, found, true)
+              write(key, grace > 0 ? list.with(at, kept) : list.toSpliced(at, 1))
+            }
             return
           }
           const at = list.findIndex(
-            ([first, last, , of, counted]) => first <= time && last + gap > time + 1 && counted[1] > of,
+            ([first, last, , of, , counted]) => first <= time && last + gap > time + 1 && counted[1] > of,
           )
           if (at >= 0) write(key, list.with(at, give(key, list[at]!, false)))
         },

@@ -49,7 +49,7 @@ export function alignedWindows<T, A extends Record<string, Aggregator<any, any>>
     T,
     Windowed<A>,
     {
-      pieces: { kind: 'table'; ttl: number; revive: (stored: unknown) => unknown }
+      pieces: { kind: 'table'; ttl: number }
       given: { kind: 'table'; ttl: number }
       ends: { kind: 'timers'; clock: 'event' }
       early: { kind: 'timers'; clock: 'event' }
@@ -60,7 +60,7 @@ export function alignedWindows<T, A extends Record<string, Aggregator<any, any>>
     name,
     keyed: by ? 'by' : 'stream',
     state: {
-      pieces: { kind: 'table', ttl, revive: tally.revive },
+      pieces: { kind: 'table', ttl },
       given: { kind: 'table', ttl },
       ends: { kind: 'timers', clock: 'event' },
       early: { kind: 'timers', clock: 'event' },
@@ -70,8 +70,10 @@ export function alignedWindows<T, A extends Record<string, Aggregator<any, any>>
       const give = (key: string, start: number, end: number, closed: boolean) => {
         let whole: Counted | undefined
         for (let piece = start; piece < end; piece = next(piece)) {
-          const part = state.pieces.get(`${piece} ${key}`) as Counted | undefined
-          if (part) whole = whole ? tally.merge(whole, part) : part
+          const stored = state.pieces.get(`${piece} ${key}`)
+          if (stored === undefined) continue
+          const part = tally.read(stored)
+          whole = whole ? tally.merge(whole, part) : part
         }
         if (!whole) return
         let revision = 0
@@ -82,7 +84,7 @@ export function alignedWindows<T, A extends Record<string, Aggregator<any, any>>
           state.given.set(`${start} ${key}`, [results + 1, whole[1]], start)
         }
         const owner = by ? splitKey(key).by : key
-        emit({ key: owner, start, end, revision, closed, ...tally.results(whole) } as unknown as Windowed<A>)
+        emit(tally.result({ key: owner, start, end, revision, closed }, whole) as Windowed<A>)
       }
       return {
         next(value, meta) {
@@ -97,9 +99,9 @@ export function alignedWindows<T, A extends Record<string, Aggregator<any, any>>
           }
           const key = stateKey(by, value, meta)
           const place = `${piece} ${key}`
-          const before = state.pieces.get(place) as Counted | undefined
+          const before = state.pieces.get(place)
           // kept until the last window that it is part of is over
-          state.pieces.set(place, tally.add(before, value), piece)
+          state.pieces.set(place, tally.add(before === undefined ? undefined : tally.read(before), value), piece)
           if (before === undefined) {
             for (const start of windowsOf(piece)) {
               const end = endOf(start)

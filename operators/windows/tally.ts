@@ -34,11 +34,12 @@ const OWN = ['key', 'start', 'end', 'revision', 'closed']
 
 /** All aggregators of a window as one. */
 export interface Tally<T> {
+  /** What was stored, in today's shape: of what an earlier version stored, an aggregator that is new begins now. */
+  read(stored: unknown): Counted
   add(before: Counted | undefined, e: T): Counted
   merge(a: Counted, b: Counted): Counted
-  results(counted: Counted): Record<string, unknown>
-  /** Brings what an earlier version stored into today's shape: an aggregator that is new begins now. */
-  revive(stored: unknown): unknown
+  /** A window's result: its own fields, and one for each aggregator. */
+  result(own: Omit<Windowed<unknown>, never>, counted: Counted): Record<string, unknown>
 }
 
 export function tallyOf<T, A>(aggregate: (a: Aggregators<T>) => A, where: string): Tally<T> {
@@ -72,8 +73,12 @@ export function tallyOf<T, A>(aggregate: (a: Aggregators<T>) => A, where: string
       return after as unknown as Counted
     },
     merge: (a, b) => [kinds, a[1] + b[1], ...all.map(({ merge }, i) => merge(a[i + 2], b[i + 2]))],
-    results: (counted) => Object.fromEntries(names.map((name, i) => [name, all[i]!.result(counted[i + 2])])),
-    revive(stored) {
+    result({ key, start, end, revision, closed }, counted) {
+      const result: Record<string, unknown> = { key, start, end, revision, closed }
+      for (let i = 0; i < names.length; i++) result[names[i]!] = all[i]!.result(counted[i + 2])
+      return result
+    },
+    read(stored) {
       const counted = stored as Counted
       if (counted[0] === kinds) return counted
       const before = counted[0].split(',')

@@ -88,7 +88,7 @@ test('an index only re-exports, and each name once', () => {
       .replace(/\{[^}]*\}/g, '{}')
       .trim()
       .split('\n')
-    for (const line of statements) expect(line, path).toMatch(/^export (type )?\{\} from '\.\/[\w-]+\.ts'$/)
+    for (const line of statements) expect(line, path).toMatch(/^export (type )?\{\} from '\.\/[\w/-]+\.ts'$/)
     const names = [...textOf(path).matchAll(/\{([^}]*)\}/g)].flatMap((match) => match[1]!.split(','))
     const given = names.map((name) => name.trim().replace(/^type /, '')).filter(Boolean)
     expect(new Set(given).size, path).toBe(given.length)

@@ -131,7 +131,7 @@ test('no file imports itself in the end', () => {
     ]),
   )
   expect(cycle(graph)).toBeUndefined()
-  expect(cycle(new Map([...graph, ['core/errors.ts', ['core/stream.ts']]]))?.[0]).toBe('core/errors.ts')
+  expect(cycle(new Map([...graph, ['core/errors.ts', ['core/stream.ts']]]))).toContain('core/errors.ts')
 })
 
 test('what a file of the package imports is one of its dependencies, and each dependency is imported', () => {
