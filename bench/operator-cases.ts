@@ -58,12 +58,12 @@ export const CASES: Readonly<Record<string, Case>> = {
   },
   session: {
     flow: (numbers) =>
-      numbers.pipe(session({ gap: '5s', aggregate: (a) => ({ n: a.count(), sum: a.sum((e) => e.n) }) })),
+      numbers.pipe(session({ gap: '15s', aggregate: (a) => ({ n: a.count(), sum: a.sum((e) => e.n) }) })),
     loop: () => {
       const open = new Map<string, { last: number; n: number }>()
       return ({ key, at }) => {
         const own = open.get(key)
-        if (own && at - own.last < 5_000) {
+        if (own && at - own.last < 15_000) {
           own.last = at
           own.n++
           return 0
@@ -74,12 +74,12 @@ export const CASES: Readonly<Record<string, Case>> = {
     },
   },
   sessionize: {
-    flow: (numbers) => numbers.pipe(sessionize({ gap: '5s' })),
+    flow: (numbers) => numbers.pipe(sessionize({ gap: '15s' })),
     loop: () => {
       const open = new Map<string, { began: number; last: number; n: number }>()
       return ({ key, at }) => {
         const own = open.get(key)
-        if (own && at - own.last < 5_000) {
+        if (own && at - own.last < 15_000) {
           own.last = at
           own.n++
         } else open.set(key, { began: at, last: at, n: 1 })

@@ -6,7 +6,17 @@ export { flatMap } from './flat-map.ts'
 export { type HoppingOptions, hopping } from './hopping.ts'
 export { map } from './map.ts'
 export { type AsyncOptions, mapAsync } from './map-async.ts'
+export { type Patch, type PatchOptions, patch } from './patch.ts'
 export { type Rated, type RateOfOptions, rateOf } from './rate-of.ts'
+export {
+  type Fields,
+  type FromSource,
+  type Reconciled,
+  type ReconcileOptions,
+  type Rejection,
+  type Rule,
+  reconcile,
+} from './reconcile.ts'
 export { type ScanOptions, scan } from './scan.ts'
 export { type SessionOptions, session } from './session.ts'
 export { type Sessioned, type SessionizeOptions, sessionize } from './sessionize.ts'

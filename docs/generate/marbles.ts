@@ -9,7 +9,9 @@ import {
   hopping,
   map,
   mapAsync,
+  patch,
   rateOf,
+  reconcile,
   scan,
   session,
   sessionize,
@@ -102,6 +104,20 @@ const DRAWINGS: Readonly<Record<string, Drawing>> = {
     inputs: { events: 'a view 0, a view 8, b view 14, a cart 20, a view 50' },
     run: (events) => events.pipe(sessionize({ by: (e) => e.who, gap: '15m' })),
     show: ({ value, session, number }) => ({ key: value.who, text: `${session.replace(/0000$/, '')} #${number}` }),
+  },
+  patch: {
+    inputs: { events: 'a buy30 0, b view 12' },
+    run: (events) => events.pipe(patch((e) => ({ spent: e.what === 'buy' ? e.worth : undefined }))),
+    show: ({ set }) => ({ text: `spent: ${set.spent ?? 'says nothing'}` }),
+  },
+  reconcile: {
+    inputs: { events: 'a web15 0, a crm30 20, a web8 12, a web40 30' },
+    run: (events) =>
+      events.pipe(
+        rxMap(({ what, worth }) => ({ from: what as 'crm' | 'web', value: { set: { points: worth } } })),
+        reconcile({ by: () => 'a', trust: ['crm', 'web'] }),
+      ),
+    show: ({ record, history }) => ({ key: 'a', text: `points ${record.points}${history ?? ''}` }),
   },
   rateOf: {
     inputs: { events: 'a view 0, a view 5, b view 9, a view 14, a view 40' },

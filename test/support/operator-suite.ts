@@ -16,7 +16,7 @@ import {
 import { TestScheduler } from 'rxjs/testing'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { z } from 'zod'
-import type { Duration } from '../../core/duration.ts'
+import { type Duration, milliseconds } from '../../core/duration.ts'
 import { definitionOf, type Operator } from '../../core/operator.ts'
 import { pipeline } from '../../core/pipeline.ts'
 import type { Sink } from '../../core/sink.ts'
@@ -50,7 +50,7 @@ export interface OperatorUnderTest {
   /** The operator in a pipeline: the streams that end in sinks, by name. Its functions must call `checked`. */
   make(samples: Stream<Sample>, others: Stream<Sample>): Readonly<Record<string, Stream<unknown>>>
   /** Event time after which nothing is known any more of what came before. Absent when it keeps nothing. */
-  forgets?: Duration
+  forgets?: Duration | 'never'
   /** The same operator for a plain Observable, by `who`; its values are those of the output `main`. */
   outside?: () => Operator<Sample, unknown>
   /** File name, in `test/fixtures/state`, of what it had stored in an earlier version. */
@@ -192,7 +192,7 @@ export function operatorSuite(name: string, subject: OperatorUnderTest): void {
       expect(JSON.stringify(rows)).not.toContain('"bad":true')
     })
 
-    if (forgets !== undefined) {
+    if (forgets !== undefined && forgets !== 'never') {
       test('forgets what is over', async () => {
         const trial = new Trial(options(inputsOf(FIXED!, [])))
         await trial.settle()
@@ -203,7 +203,7 @@ export function operatorSuite(name: string, subject: OperatorUnderTest): void {
           id: 'last',
           who: 'zoe',
           what: 'cart',
-          at: last + Number.parseInt(forgets, 10) * 1_000 + LATENESS + 1,
+          at: last + milliseconds(forgets, 'forgets') + LATENESS + 1,
           bad: false,
         } satisfies Sample)
         await trial.settle()
