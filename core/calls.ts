@@ -49,9 +49,10 @@ export class Calls {
   }
 
   /** Makes a call, now or when one of those under way has its answer. `settle` is called once, and never at once. */
-  ask(value: unknown, meta: ElementMeta, settle: (answer: Answer) => void): void {
+  ask(value: unknown, meta: ElementMeta, key: string, settle: (answer: Answer) => void): void {
     const call = new Call(value, settle)
     call.copy(meta)
+    call.key = key
     if (this.underWay.size < this.work.concurrency) this.begin(call)
     else this.waiting.push(call)
   }

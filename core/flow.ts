@@ -46,6 +46,8 @@ interface Owner {
 interface Entry {
   readonly entrance: Fan
   readonly level: number
+  /** The element's, or what `keyBy` made of it. */
+  readonly key: string
   value: unknown
   state: 'ready' | 'waiting'
 }
@@ -303,7 +305,7 @@ export class Flow {
     attempt(slot.element, () =>
       this.enter(level, slot.element, () => {
         for (const entry of slot.entries) {
-          if (entry.level === level) entry.entrance.next(entry.value)
+          if (entry.level === level) rekeyed(segment.meta, entry.key, () => entry.entrance.next(entry.value))
           else segment.slot?.entries.push(entry)
         }
       }),
@@ -329,7 +331,10 @@ export class Flow {
       name: node.name,
       state: state as OperatorContext<unknown>['state'],
       clock: segment.clock,
-      emit: (value) => output.to!.next(value),
+      emit: (value, key) => {
+        if (key === undefined) output.to!.next(value)
+        else rekeyed(segment.meta, key, () => output.to!.next(value))
+      },
       side: (name, value) => sides.get(name)?.next(value),
       count: (what) => this.host.count(what),
     }
@@ -351,12 +356,19 @@ export class Flow {
   /** Asks for an asynchronous answer, whose value waits in the next segment's queue at its element's place. */
   private ask(node: PlanNode, work: AsyncWork<unknown, unknown>, value: unknown): void {
     const segment = this.segments[node.level]!
-    const entry: Entry = { entrance: this.entranceOf(node), level: node.outLevel, value: undefined, state: 'waiting' }
+    const { key } = segment.meta
+    const entry: Entry = {
+      entrance: this.entranceOf(node),
+      level: node.outLevel,
+      key,
+      value: undefined,
+      state: 'waiting',
+    }
     const slot = segment.slot!
     slot.entries.push(entry)
     const calls = this.calls.get(node.id) ?? new Calls(node.name, work, this.host.runtime)
     this.calls.set(node.id, calls)
-    calls.ask(value, slot.meta, (answer) => {
+    calls.ask(value, slot.meta, key, (answer) => {
       entry.state = 'ready'
       if ('value' in answer) entry.value = answer.value
       else {
@@ -386,6 +398,8 @@ export class Flow {
       for (const input of node.inputs) consumers.set(input, (consumers.get(input) ?? 0) + 1)
     for (const output of plan.outputs) consumers.set(output.input, (consumers.get(output.input) ?? 0) + 1)
     const connections: (() => void)[] = []
+    // it must run even if nobody wants more of it than what it lays aside
+    const laidAside = new Set(plan.nodes.flatMap(({ node, inputs }) => (node.kind === 'side' ? inputs : [])))
 
     /** The stream of a node as a consumer in a segment sees it. */
     const at = (id: number, level: number): Observable<unknown> => {
@@ -397,7 +411,7 @@ export class Flow {
       const from = this.segments[node.outLevel]!
       connections.push(() => {
         const crossing = new Crossing((value) =>
-          from.slot!.entries.push({ entrance: fan, level, value, state: 'ready' }),
+          from.slot!.entries.push({ entrance: fan, level, key: from.meta.key, value, state: 'ready' }),
         )
         this.ends.push(crossing)
         stream.subscribe(crossing)
@@ -443,7 +457,7 @@ export class Flow {
         }
         stream = this.bound(node, made, inputs)
       }
-      if ((consumers.get(node.id) ?? 0) > 1) {
+      if ((consumers.get(node.id) ?? 0) > 1 || laidAside.has(node.id)) {
         const shared = new Fan()
         const input = stream
         connections.push(() => shared.listen(input))
@@ -561,6 +575,17 @@ export class Flow {
       }
       run(before).subscribe(probe)
     })
+  }
+}
+
+/** Pushes with another key, which is the element's again afterwards. */
+function rekeyed(meta: ElementMeta, key: string, push: () => void): void {
+  const before = meta.key
+  meta.key = key
+  try {
+    push()
+  } finally {
+    meta.key = before
   }
 }
 

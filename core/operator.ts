@@ -59,8 +59,8 @@ export interface OperatorContext<R, D extends StateShape = StateShape> {
   readonly name: string
   readonly state: { readonly [P in keyof D]: PieceOf<D[P]> }
   readonly clock: StateClock
-  /** Gives a value downstream, with the key and time of the element that is being worked on. */
-  emit(value: R): void
+  /** Gives a value downstream, with the key (or with another) and time of the element that is being worked on. */
+  emit(value: R, key?: string): void
   /** Gives a value to a side stream. */
   side(name: string, value: unknown): void
   /** Counts a record that was dropped, so that nothing is dropped in silence. */

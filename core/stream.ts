@@ -1,9 +1,10 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { type Duration, milliseconds, type Size, shown } from './duration.ts'
 import { MillraceError } from './errors.ts'
-import { definitionOf, type Key, type Operator, type OperatorDefinition } from './operator.ts'
+import { definitionOf, type Key, type Meta, type Operator, type OperatorDefinition } from './operator.ts'
 import type { Sink } from './sink.ts'
 import type { Source } from './source.ts'
+import { operate } from './standalone.ts'
 
 type Schema = StandardSchemaV1
 type In<S extends Schema> = StandardSchemaV1.InferInput<S>
@@ -72,6 +73,10 @@ export interface OutputNode extends Output<unknown> {
 declare const STREAM: unique symbol
 declare const FED: unique symbol
 
+type Predicate<T> = (e: T, meta: Meta) => boolean
+/** What is left of T when the predicate F (written or inferred as `e is A`) has said yes. */
+type Narrow<F, T> = F extends (e: any, ...rest: any) => e is infer A ? A : T
+
 type Piped<T, S> = [keyof S] extends [never] ? Stream<T> : Sided<T, S>
 
 /** A description of records on their way. One overload per length, as RxJS has it: see the notes on types in CONTRIBUTING.md. */
@@ -107,6 +112,10 @@ export interface Stream<out T> {
   ): Piped<F, SA & SB & SC & SD & SE & SF>
   /** Ends a branch. */
   to(sink: Sink<T>, lane?: LaneOptions): Output<T>
+  /** One stream a case, narrowed by it; the first case that says yes takes a value, and `rest` is what none took. */
+  split<C extends Record<string, Predicate<T>>>(
+    cases: C,
+  ): { readonly [P in keyof C]: Stream<Narrow<C[P], T>> } & { readonly rest: Stream<T> }
 }
 
 /** A stream whose operators laid something aside. */
@@ -148,6 +157,11 @@ export function streamOf<T>(node: StreamNode): Stream<T> {
       }
       return { sink: sink.kind, input: node, to: sink, lane: { maxStaged, maxAge, whenFull } }
     },
+    split: (cases: Readonly<Record<string, Predicate<any>>>) => {
+      const whole = pipeOne(node, splitOne(cases ?? {}), 0) as StreamNode & { kind: 'operator' }
+      const taken = Object.keys(cases).map((name) => [name, streamOf({ kind: 'side', of: whole, name })])
+      return { ...Object.fromEntries(taken), rest: streamOf(whole) }
+    },
     side: (name: string) => {
       for (let at: StreamNode | undefined = node; at?.kind === 'operator' || at?.kind === 'foreign'; at = at.input) {
         if (at.kind === 'operator' && at.definition.sides?.includes(name))
@@ -160,6 +174,32 @@ export function streamOf<T>(node: StreamNode): Stream<T> {
     },
   }
   return made as unknown as Stream<T>
+}
+
+/** The operator behind `.split`: its cases are its side streams, and what none took is its output. */
+function splitOne(cases: Readonly<Record<string, Predicate<any>>>): Operator<any, any> {
+  const names = Object.keys(cases)
+  for (const name of names) {
+    if (typeof cases[name] !== 'function')
+      throw new MillraceError(
+        'BAD_OPTION',
+        `.split: ${name} must be a function of the record, got ${shown(cases[name])}`,
+      )
+    if (name === 'rest')
+      throw new MillraceError('BAD_OPTION', `.split: no case may be called rest, which is what none took`)
+  }
+  if (names.length === 0) throw new MillraceError('BAD_OPTION', `.split must be given at least one case`)
+  return operate<any, any, {}>({
+    kind: 'split',
+    sides: names,
+    start: ({ emit, side }) => ({
+      next(value, meta) {
+        const taker = names.find((name) => cases[name]!(value, meta))
+        if (taker === undefined) emit(value)
+        else side(taker, value)
+      },
+    }),
+  })
 }
 
 function pipeOne(input: StreamNode, run: Operator<any, any>, place: number): StreamNode {

@@ -81,12 +81,15 @@ export function absence<T, F extends Predicate<T>>(
     start: ({ state: { known, due }, clock, emit, side, count }) => {
       const read = (key: string) => (known.get(key) as Known<A> | undefined) ?? NOTHING
 
-      const write = (key: string, { waits, stops, ran }: Known<A>, time: number) => {
+      const write = (key: string, { waits, stops, ran }: Known<A>) => {
         // a late record may still come for any wait that has not fired: what bears on none of them can go
         const horizon = clock.watermark - within
         const kept = stops.length > 0 && stops[0]! < horizon ? stops.filter((stop) => stop >= horizon) : stops
         if (waits.length === 0 && kept.length === 0 && (ran === undefined || ran < horizon)) return known.delete(key)
-        known.set(key, { waits, stops: kept, ...(ran === undefined ? {} : { ran }) }, Math.max(time, clock.watermark))
+        // for as long as the newest of it: an older record, or a timer, must not shorten its life
+        const none = Number.NEGATIVE_INFINITY
+        const newest = Math.max(clock.watermark, waits.at(-1)?.at ?? none, kept.at(-1) ?? none, ran ?? none)
+        known.set(key, { waits, stops: kept, ...(ran === undefined ? {} : { ran }) }, newest)
       }
 
       return {
@@ -108,7 +111,7 @@ export function absence<T, F extends Predicate<T>>(
               due.set(key, time + within)
             }
           }
-          write(key, state, time)
+          write(key, state)
         },
         due({ key, time }) {
           const state = read(key)
@@ -131,7 +134,7 @@ export function absence<T, F extends Predicate<T>>(
             fires &&= !held
             if (!held) ran = began
           }
-          write(key, { waits, stops: state.stops, ...(ran === undefined ? {} : { ran }) }, time)
+          write(key, { waits, stops: state.stops, ...(ran === undefined ? {} : { ran }) })
           if (fires) emit({ key: by ? splitKey(key).by : key, value: wait.value, at: time })
         },
       }

@@ -106,8 +106,9 @@ const NOTHING: Kept = { n: 0, says: {} }
  *
  * @example
  * ```ts
- * const said = of({ from: 'web' as const, value: { set: { city: 'Bonn', seen: 5 } } }, { from: 'crm' as const, value: { set: { city: 'Köln' } } })
- * const people = reconcile<{ from: 'web' | 'crm'; value: Patch<{ city?: string; seen?: number }> }>({ by: () => 'ann', trust: ['crm', 'web'], fields: { seen: 'max' } })
+ * type Said = { from: 'web' | 'crm'; value: { set: { city?: string; seen?: number } } }
+ * const said = of<Said[]>({ from: 'web', value: { set: { city: 'Bonn', seen: 5 } } }, { from: 'crm', value: { set: { city: 'Köln' } } })
+ * const people = reconcile<Said>({ by: () => 'ann', trust: ['crm', 'web'], fields: { seen: 'max' } })
  * await lastValueFrom(said.pipe(eventTime(() => 1_000), people, rxMap((p) => p.record), toArray())) // => [{ city: 'Bonn', seen: 5 }, { city: 'Köln', seen: 5 }]
  * ```
  */

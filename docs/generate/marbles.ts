@@ -7,15 +7,21 @@ import {
   filter,
   flatMap,
   hopping,
+  keyBy,
   map,
   mapAsync,
   patch,
   rateOf,
   reconcile,
+  route,
+  sample,
   scan,
+  sequence,
+  series,
   session,
   sessionize,
   tap,
+  throttle,
   tumbling,
 } from '../../operators/index.ts'
 import type { Diagram, Line, Marble } from './marble-svg.ts'
@@ -118,6 +124,48 @@ const DRAWINGS: Readonly<Record<string, Drawing>> = {
         reconcile({ by: () => 'a', trust: ['crm', 'web'] }),
       ),
     show: ({ record, history }) => ({ key: 'a', text: `points ${record.points}${history ?? ''}` }),
+  },
+  route: {
+    inputs: { events: 'a view 0, a cart 8, b buy40 16, b view 24' },
+    run: (events) => events.pipe(route({ looks: (e) => e.what === 'view', sales: (e) => e.what === 'buy' })),
+    show: ({ from, value }) => ({ key: value.who, text: from }),
+  },
+  keyBy: {
+    inputs: { events: 'a view 0, a cart 8, b view 16' },
+    run: (events) => events.pipe(keyBy((e) => e.what)),
+  },
+  throttle: {
+    inputs: { events: 'a buy 0, a buy 10, b buy 15, a buy 26, a buy 34' },
+    run: (events) => events.pipe(throttle({ by: (e) => e.who, per: '25m' })),
+  },
+  sample: {
+    inputs: { events: 'a buy30 2, a buy8 12, b buy5 17, a buy9 26' },
+    run: (events) => events.pipe(sample({ by: (e) => e.who, every: '20m' })),
+  },
+  sequence: {
+    inputs: { events: 'a view 0, b view 6, a cart 12, a view 20, b cart 45' },
+    run: (events) =>
+      events.pipe(
+        sequence({
+          by: (e) => e.who,
+          steps: { seen: (e) => e.what === 'view', taken: (e) => e.what === 'cart' },
+          within: '30m',
+        }),
+      ),
+    show: ({ key }) => ({ key, text: `${key}: seen, taken` }),
+  },
+  series: {
+    inputs: { events: 'a cart 0, b cart 8, b buy 22, a view 60' },
+    run: (events) =>
+      events.pipe(
+        series({
+          by: (e) => e.who,
+          after: (e) => e.what === 'cart',
+          steps: { hello: '5m', tip: '20m', offer: '50m' },
+          unless: (e) => e.what === 'buy',
+        }),
+      ),
+    show: ({ key, step }) => ({ key, text: step }),
   },
   rateOf: {
     inputs: { events: 'a view 0, a view 5, b view 9, a view 14, a view 40' },
