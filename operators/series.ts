@@ -86,8 +86,8 @@ export function series<T, F extends Predicate<T>, N extends string>(
     sides: ['late'],
     start: ({ state: { known, due }, clock, emit, side, count }) => {
       const read = (key: string) => (known.get(key) as Known | undefined) ?? NOTHING
-      const newestOf = ({ starts, stops }: Known) =>
-        Math.max(clock.watermark, starts.at(-1)?.at ?? Number.NEGATIVE_INFINITY, ...stops)
+      const newestOf = ({ starts, stops, ran }: Known) =>
+        Math.max(starts.at(-1)?.at ?? Number.NEGATIVE_INFINITY, ...stops, ...ran)
       const write = (key: string, { starts, stops, ran }: Known, over: number) => {
         // a late record may still come for any series that is not over: what bears on none of them can go
         const horizon = clock.watermark - longest - first

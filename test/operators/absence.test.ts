@@ -1,4 +1,5 @@
 import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
 import { absence } from '../../operators/absence.ts'
 import { checked, operatorSuite, type Sample } from '../support/operator-suite.ts'
 import { arbitraryCuts, arbitraryDoings, type Doing, doings, through } from '../support/through.ts'
