@@ -1,6 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { type Duration, milliseconds, type Size, shown } from './duration.ts'
 import { MillraceError } from './errors.ts'
+import { made } from './made.ts'
 import { definitionOf, type Key, type Operator, type OperatorDefinition } from './operator.ts'
 import type { Sink } from './sink.ts'
 import type { Source } from './source.ts'
@@ -132,8 +133,8 @@ export function nodeOf(stream: unknown, where: string): StreamNode {
 
 /** A stream of this node. */
 export function streamOf<T>(node: StreamNode): Stream<T> {
-  const made = {
-    [NODE]: node,
+  const described = {
+    [NODE]: made(node),
     pipe: (...operators: Operator<any, any>[]) => streamOf(operators.reduce(pipeOne, node)),
     to: (sink: Sink<any>, lane: LaneOptions = {}): OutputNode => {
       if (typeof sink?.open !== 'function')
@@ -145,7 +146,7 @@ export function streamOf<T>(node: StreamNode): Stream<T> {
           `.to(${sink.kind}): whenFull must be 'pause' or 'park', got ${shown(whenFull)}`,
         )
       }
-      return { sink: sink.kind, input: node, to: sink, lane: { maxStaged, maxAge, whenFull } }
+      return made({ sink: sink.kind, input: node, to: sink, lane: { maxStaged, maxAge, whenFull } })
     },
     side: (name: string) => {
       for (let at: StreamNode | undefined = node; at?.kind === 'operator' || at?.kind === 'foreign'; at = at.input) {
@@ -158,7 +159,7 @@ export function streamOf<T>(node: StreamNode): Stream<T> {
       )
     },
   }
-  return made as unknown as Stream<T>
+  return described as unknown as Stream<T>
 }
 
 function pipeOne(input: StreamNode, run: Operator<any, any>, place: number): StreamNode {
@@ -166,7 +167,7 @@ function pipeOne(input: StreamNode, run: Operator<any, any>, place: number): Str
     throw new MillraceError('BAD_PIPELINE', `.pipe(…) takes operators, got ${shown(run)} at place ${place + 1}`)
   const definition = definitionOf(run)
   if (definition) return { kind: 'operator', input, definition, run }
-  return { kind: 'foreign', input, run, label: `the RxJS operator at place ${place + 1} of a .pipe` }
+  return made({ kind: 'foreign', input, run, label: `the RxJS operator at place ${place + 1} of a .pipe` })
 }
 
 /**
