@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { checkCommand } from './check.ts'
 import { deadLettersCommand } from './dead-letters.ts'
 import { asMillraceError, exitCodeOf } from './exit-code.ts'
 import { version } from './package.ts'
@@ -11,6 +12,7 @@ import { err } from './terminal.ts'
 const PAGE = `
 Begin with:
   millrace run FILE --input NAME=events.jsonl --until-end    run a pipeline file over a file of the past
+  millrace check FILE                                        look for mistakes in it before
   millrace sql "SELECT count() FROM events"                  look at what arrived
   millrace dead-letters list                                 look at what did not, and why
 
@@ -28,8 +30,8 @@ export async function main(argv: readonly string[]): Promise<void> {
     .helpCommand(false)
     .showHelpAfterError('(--help says what there is)')
     .addHelpText('after', PAGE)
-  for (const command of [runCommand(), sqlCommand(), deadLettersCommand(), stateCommand(), startCommand()])
-    program.addCommand(command)
+  const commands = [runCommand(), checkCommand(), sqlCommand(), deadLettersCommand(), stateCommand(), startCommand()]
+  for (const command of commands) program.addCommand(command)
   for (const command of all(program)) command.exitOverride().copyInheritedSettings(program)
   try {
     await program.parseAsync([...argv])

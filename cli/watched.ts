@@ -1,7 +1,7 @@
 import { type Watcher, watchMade } from '../core/made.ts'
 import type { Pipeline } from '../core/pipeline.ts'
-import { authorsLine, withDeepStacks } from './check/stack.ts'
 import type { Place } from './check/finding.ts'
+import { authorsLine, withDeepStacks } from './check/stack.ts'
 import { loadPipelines } from './load-pipeline.ts'
 
 /** The parts that were made while a file was loaded: sources, operators, streams, outputs, some sinks. */

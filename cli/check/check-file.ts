@@ -38,10 +38,7 @@ export interface Report {
  * @throws MillraceError NOT_FOUND when the file or something that is named beside it is not there; BAD_OPTION for an
  * input that it has no source for
  */
-export async function checkFile(
-  file: string,
-  { data, inputs = [], types = true }: CheckOptions = {},
-): Promise<Report> {
+export async function checkFile(file: string, { data, inputs = [], types = true }: CheckOptions = {}): Promise<Report> {
   const path = resolve(file)
   const findings = new Findings(path)
   const typed = types ? checkTypes(path, findings) : Promise.resolve('not checked')
@@ -92,6 +89,8 @@ function inputsFor(pipeline: Pipeline, inputs: readonly string[]): string[] {
 function placed(error: MillraceError, file: string, path: string): { place: Place; problem: string } {
   const { message } = error
   const [, line] = message.startsWith(`${file}:`) ? (/^:(\d+)/.exec(message.slice(file.length)) ?? []) : []
-  const problem = message.startsWith(file) ? message.slice(file.length).replace(/^:\d+/, '').replace(/^:? /, '') : message
+  const problem = message.startsWith(file)
+    ? message.slice(file.length).replace(/^:\d+/, '').replace(/^:? /, '')
+    : message
   return { place: { file: realpathSync(path), line: Number(line ?? 0) }, problem }
 }

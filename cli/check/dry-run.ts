@@ -76,17 +76,12 @@ export async function dryRun(options: DryRunOptions): Promise<DryRun> {
   const trace = new Tracer()
   const lives = cut ? LIVES : 1
   for (let life = 1; life <= lives; life++) {
-    const rested = new Set<string>()
-    let drain: (() => void) | undefined
+    const end = ({ records }: Sample, of: number) => Math.ceil((records.length * of) / lives)
     const inputs = Object.fromEntries(
-      Object.entries(samples).map(([name, sample]) => {
-        const until = life === lives ? undefined : Math.ceil((sample.records.length * life) / lives)
-        const rest = () => {
-          rested.add(name)
-          if (rested.size === Object.keys(samples).length) drain?.()
-        }
-        return [name, sampleSource(name, sample, until, rest)]
-      }),
+      Object.entries(samples).map(([name, sample]) => [
+        name,
+        sampleSource(name, sample, life === lives ? undefined : end(sample, life)),
+      ]),
     )
     const worker = await startWorker({
       pipeline: instrumented(options, trace),
@@ -99,8 +94,15 @@ export async function dryRun(options: DryRunOptions): Promise<DryRun> {
       inputs,
       ...(cut ? { epoch: { records: 1, bytes: 1 } } : {}),
     })
-    drain = () => void worker.drain()
-    if (rested.size === Object.keys(samples).length) drain()
+    if (life < lives) {
+      const read = () =>
+        Object.entries(samples).every(
+          ([name, sample]) => worker.status().sources[name]!.read >= end(sample, life) - end(sample, life - 1),
+        )
+      const stopped = worker.done.then(() => true)
+      while (!read() && !(await Promise.race([stopped, systemRuntime.sleep(2).then(() => false)])));
+      await worker.drain()
+    }
     await worker.done
   }
   return { trace: trace.given, letters: disk.deadLetters }
@@ -327,9 +329,9 @@ function absorbing({ kind }: Sink<any>, row: (value: unknown, meta: RowMeta) => 
 /**
  * A source of a sample.
  *
- * @param until gives no record from this place on, and says that it rests there; undefined gives all, and ends
+ * @param until gives no record from this place on, and waits there; undefined gives all, and ends
  */
-function sampleSource(name: string, { records, decode }: Sample, until: number | undefined, rest: () => void): Source {
+function sampleSource(name: string, { records, decode }: Sample, until: number | undefined): Source {
   return {
     kind: 'sample',
     name,
@@ -349,10 +351,11 @@ function sampleSource(name: string, { records, decode }: Sample, until: number |
             at = end
             return some
           },
-          more: (signal) => {
-            rest()
-            return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
-          },
+          more: (signal) =>
+            new Promise((resolve) => {
+              if (signal.aborted) return resolve()
+              signal.addEventListener('abort', () => resolve(), { once: true })
+            }),
           lag: async () => records.length - at,
           close: async () => undefined,
         }

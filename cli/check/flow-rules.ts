@@ -145,7 +145,12 @@ async function tryOut(
       if (what === 'key') return readKey(node, value)
       if (isInstant(value) || times.has(node)) return
       times.add(node)
-      findings.add({ code: 'TIME_UNUSABLE', place: siteOf(node), operator: node.name, ...timeProblem(node.name, value) })
+      findings.add({
+        code: 'TIME_UNUSABLE',
+        place: siteOf(node),
+        operator: node.name,
+        ...timeProblem(node.name, value),
+      })
     },
     unfit(node) {
       unfit.set(node, (unfit.get(node) ?? 0) + 1)
@@ -163,7 +168,8 @@ async function tryOut(
       place: siteOf(node),
       operator: node.name,
       problem: `the key of a record of "${node.name}" is ${value === '' ? 'empty' : text}: all records without one would share a key, or become dead letters`,
-      instead: 'key by a field that every record has, or make the field required in the schema, so that others are set aside with their reason',
+      instead:
+        'key by a field that every record has, or make the field required in the schema, so that others are set aside with their reason',
     })
   }
 
@@ -177,7 +183,8 @@ async function tryOut(
         place,
         operator: broke?.name,
         problem: error.message.replace(broke ? ` (${broke.id})` : '', ''),
-        instead: 'use an operator of millrace/operators: dedup, scan and absence keep what they know in the state, and mapAsync waits',
+        instead:
+          'use an operator of millrace/operators: dedup, scan and absence keep what they know in the state, and mapAsync waits',
       })
       return undefined
     })
@@ -240,7 +247,8 @@ async function tryOut(
         place: siteOf(node),
         operator: node.name,
         problem: `${Math.ceil(bad)} of ${counted(records.length, 'record')} do not fit the schema of "${node.name}": a run would stop, rather than empty the source into the dead letters`,
-        instead: 'make the schema say what really comes; millrace run with --data in a folder of its own, and dead-letters list, tell the reasons',
+        instead:
+          'make the schema say what really comes; millrace run with --data in a folder of its own, and dead-letters list, tell the reasons',
       })
     }
     const seen = keys.get(node)
@@ -297,7 +305,8 @@ function compare(
       place: siteOf(part),
       operator: part.name,
       problem: `${what} gives other results when it is run again with other epochs and restarts: it keeps something between records, in a variable perhaps, that is lost at a restart`,
-      instead: 'keep it in the state of scan or dedup, a key, with a ttl: it is committed with the outputs, and comes back',
+      instead:
+        'keep it in the state of scan or dedup, a key, with a ttl: it is committed with the outputs, and comes back',
     })
   for (const node of plan.nodes) {
     if (node.inputs.some((input) => tainted.has(input))) {
@@ -344,7 +353,10 @@ function byRules(
 function explain(part: At, error: object, site: Place | undefined, findings: Findings): void {
   const message = messageOf(error)
   const line = authorsLine((error as Error).stack)
-  if (error instanceof TypeError && /read only property|not extensible|Cannot delete property|object is sealed|is frozen/.test(message)) {
+  if (
+    error instanceof TypeError &&
+    /read only property|not extensible|Cannot delete property|object is sealed|is frozen/.test(message)
+  ) {
     findings.add({
       code: 'MUTATION',
       place: line ?? site,
@@ -382,9 +394,15 @@ function timeProblem(name: string, value: unknown): { problem: string; instead: 
   if (typeof value === 'string')
     return { problem: `time of "${name}" gives a text, and no number`, instead: `${wanted}: Date.parse(e.at)` }
   if (typeof value !== 'number' || Number.isNaN(value))
-    return { problem: `time of "${name}" gives ${String(value)}`, instead: `${wanted} for every record that fits the schema` }
+    return {
+      problem: `time of "${name}" gives ${String(value)}`,
+      instead: `${wanted} for every record that fits the schema`,
+    }
   if (isInstant(value * 1_000))
-    return { problem: `time of "${name}" gives ${value}: that are seconds, and would be in 1970`, instead: `${wanted}: times 1000` }
+    return {
+      problem: `time of "${name}" gives ${value}: that are seconds, and would be in 1970`,
+      instead: `${wanted}: times 1000`,
+    }
   if (isInstant(value / 1_000))
     return { problem: `time of "${name}" gives ${value}: that are microseconds`, instead: `${wanted}: divided by 1000` }
   return { problem: `time of "${name}" gives ${value}, which is far from our days in milliseconds`, instead: wanted }

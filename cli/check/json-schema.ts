@@ -46,8 +46,7 @@ export function sampleOf(
     if (schema.enum) return schema.enum[whole(schema.enum.length)]
     const cases = schema.anyOf ?? schema.oneOf
     if (cases) return make(depth > 6 ? cases.at(-1)! : cases[whole(cases.length)]!, path, depth + 1)
-    if (schema.allOf)
-      return Object.assign({}, ...schema.allOf.map((part) => make(part, path, depth + 1)))
+    if (schema.allOf) return Object.assign({}, ...schema.allOf.map((part) => make(part, path, depth + 1)))
     const type = typeof schema.type === 'object' ? schema.type[whole(schema.type.length)] : schema.type
     switch (type ?? (schema.properties ? 'object' : 'null')) {
       case 'object': {
@@ -90,9 +89,14 @@ export function textOf({ format, minLength = 0, maxLength = 1_000 }: JsonSchema,
 
 function numberOf(schema: JsonSchema, random: number, whole: boolean): number {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf } = schema
-  const least = minimum ?? (exclusiveMinimum === undefined ? Math.min(0, maximum ?? 0) : exclusiveMinimum + (whole ? 1 : 0.01))
-  const most = Math.min(least + 1_000, maximum ?? (exclusiveMaximum === undefined ? Infinity : exclusiveMaximum - (whole ? 1 : 0.01)))
+  const least =
+    minimum ?? (exclusiveMinimum === undefined ? Math.min(0, maximum ?? 0) : exclusiveMinimum + (whole ? 1 : 0.01))
+  const most = Math.min(
+    least + 1_000,
+    maximum ?? (exclusiveMaximum === undefined ? Infinity : exclusiveMaximum - (whole ? 1 : 0.01)),
+  )
   const value = least + random * (most - least)
-  if (multipleOf !== undefined) return Math.ceil(least / multipleOf) * multipleOf + Math.floor((value - least) / multipleOf) * multipleOf
+  if (multipleOf !== undefined)
+    return Math.ceil(least / multipleOf) * multipleOf + Math.floor((value - least) / multipleOf) * multipleOf
   return whole ? Math.floor(value) : Math.round(value * 100) / 100
 }

@@ -62,7 +62,8 @@ function latenessRule(plan: Plan, parts: Parts, findings: Findings): void {
       place: parts.siteOf(source.node),
       operator: source.name,
       problem: `the source "${source.name}" says no lateness, and ${waits.name} waits by its event time: the first newer record ends the wait, and one that was overtaken on its way comes too late`,
-      instead: "say how far records may be out of order: lateness: '1m'; or lateness: '0s', if they come in the order of their time",
+      instead:
+        "say how far records may be out of order: lateness: '1m'; or lateness: '0s', if they come in the order of their time",
     })
   }
 }
@@ -97,7 +98,8 @@ function sinkRules(plan: Plan, parts: Parts, findings: Findings): void {
         place,
         operator,
         problem: `the mails of "${operator}" come straight from records: when a record is delivered twice, which every broker does now and then, it is another cause, and a second mail`,
-        instead: "give esp a cause, such as cause: (e) => e.orderId, or drop repeats before: dedup({ by: (e) => e.eventId, within: '24h' })",
+        instead:
+          "give esp a cause, such as cause: (e) => e.orderId, or drop repeats before: dedup({ by: (e) => e.eventId, within: '24h' })",
       })
     }
     if (to.kind === 'redis' && options?.ttl === 'forever') {
@@ -128,7 +130,8 @@ function sinkRules(plan: Plan, parts: Parts, findings: Findings): void {
         place,
         operator,
         problem: when,
-        instead: 'nothing, to look at a pipeline at work; for rows that count, take a sink that is idempotent, such as file or clickhouse',
+        instead:
+          'nothing, to look at a pipeline at work; for rows that count, take a sink that is idempotent, such as file or clickhouse',
       })
     }
   }

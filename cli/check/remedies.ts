@@ -8,7 +8,8 @@ interface Remedy {
   readonly instead: string
 }
 
-export const NOW = 'meta.time is when it happened, meta.now() when it arrived: meta is the second argument of every function'
+export const NOW =
+  'meta.time is when it happened, meta.now() when it arrived: meta is the second argument of every function'
 const RANDOM = 'meta.random() draws the same for the same record: meta is the second argument of every function'
 const NAME = 'meta.id() gives the same name for the same record: meta is the second argument of every function'
 

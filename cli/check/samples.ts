@@ -140,7 +140,9 @@ function readPaths(read: (e: any) => unknown, record: unknown): ReadonlySet<stri
     }
     return new Proxy(value, {
       get: (target, name) =>
-        typeof name === 'symbol' ? Reflect.get(target, name) : seen(Reflect.get(target, name), path === '' ? name : `${path}.${name}`),
+        typeof name === 'symbol'
+          ? Reflect.get(target, name)
+          : seen(Reflect.get(target, name), path === '' ? name : `${path}.${name}`),
     })
   }
   try {
@@ -185,4 +187,3 @@ function randomNumbers(seed: number): () => number {
     return state / 2_147_483_647
   }
 }
-

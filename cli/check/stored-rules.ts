@@ -68,7 +68,9 @@ function compare(
     }
     shapes(pipeline, parts, inspector, task, findings)
   }
-  return tasks.length === 0 ? `${data} holds nothing of it` : `compared with ${counted(tasks.length, 'task')} in ${data}`
+  return tasks.length === 0
+    ? `${data} holds nothing of it`
+    : `compared with ${counted(tasks.length, 'task')} in ${data}`
 }
 
 /** Reads stored values by the schemas of their operators, as a start would. */

@@ -53,8 +53,7 @@ const RXJS: Readonly<Record<string, string>> = {
 
 /** What takes a function that must answer at once. */
 const SYNCHRONOUS = ['map', 'filter', 'flatMap', 'tap']
-const FUNCTIONS =
-  'key|time|by|step|emit|after|unless|test|recipient|event|cause|properties|value|version|deleted'
+const FUNCTIONS = 'key|time|by|step|emit|after|unless|test|recipient|event|cause|properties|value|version|deleted'
 
 /** What can be seen in the text, whether or not a record of the sample comes there. */
 export function textRules(sources: readonly SourceText[], findings: Findings): void {
@@ -69,7 +68,9 @@ export function textRules(sources: readonly SourceText[], findings: Findings): v
     for (const [local, name] of importedFromRxjs(text)) {
       const instead = RXJS[name]
       if (instead === undefined) continue
-      for (const { index } of code.matchAll(new RegExp(`(?<![\\w.])${local.replace('.', '\\.')}\\s*(?:<[^()]*>)?\\(`, 'g'))) {
+      for (const { index } of code.matchAll(
+        new RegExp(`(?<![\\w.])${local.replace('.', '\\.')}\\s*(?:<[^()]*>)?\\(`, 'g'),
+      )) {
         if (!inFlow(index)) continue
         findings.add({
           code: 'RXJS_STATE',
@@ -82,7 +83,8 @@ export function textRules(sources: readonly SourceText[], findings: Findings): v
     }
     const rxjs = new Set(importedFromRxjs(text).map(([local]) => local))
     for (const name of SYNCHRONOUS.filter((each) => !rxjs.has(each))) {
-      for (const { index } of code.matchAll(new RegExp(`(?<![\\w.])${name}\\s*\\(\\s*async\\b`, 'g'))) promised(name, index)
+      for (const { index } of code.matchAll(new RegExp(`(?<![\\w.])${name}\\s*\\(\\s*async\\b`, 'g')))
+        promised(name, index)
     }
     for (const match of code.matchAll(new RegExp(`\\b(${FUNCTIONS})\\s*:\\s*async\\b`, 'g')))
       promised(match[1]!, match.index)
@@ -119,13 +121,15 @@ function spans(code: string, opening: RegExp): [number, number][] {
 
 /** What is called how: `scan`, `rxScan` (an alias), `rx.scan` (a namespace). */
 function importedFromRxjs(text: string): [local: string, name: string][] {
-  return [...text.matchAll(/^import\s+([^'"]*?)\s+from\s+['"]rxjs(?:\/operators)?['"]/gm)].flatMap(([, clause = '']) => {
-    const space = /\*\s+as\s+(\w+)/.exec(clause)?.[1]
-    if (space !== undefined) return Object.keys(RXJS).map((name): [string, string] => [`${space}.${name}`, name])
-    return clause
-      .replace(/[{}]/g, '')
-      .split(',')
-      .map((part) => part.trim().split(/\s+as\s+/))
-      .map(([name = '', local = name]): [string, string] => [local, name])
-  })
+  return [...text.matchAll(/^import\s+([^'"]*?)\s+from\s+['"]rxjs(?:\/operators)?['"]/gm)].flatMap(
+    ([, clause = '']) => {
+      const space = /\*\s+as\s+(\w+)/.exec(clause)?.[1]
+      if (space !== undefined) return Object.keys(RXJS).map((name): [string, string] => [`${space}.${name}`, name])
+      return clause
+        .replace(/[{}]/g, '')
+        .split(',')
+        .map((part) => part.trim().split(/\s+as\s+/))
+        .map(([name = '', local = name]): [string, string] => [local, name])
+    },
+  )
 }

@@ -16,12 +16,25 @@ type Any = (...args: any[]) => any
 /** Puts traps into the global functions that a flow may not call, for as long as the work takes. */
 export async function withTraps<T>({ inFlow, caught, now }: Traps, work: () => Promise<T>): Promise<T> {
   const undo: (() => void)[] = []
-  const guilty = () => (inFlow() ? calledByAuthor(withDeepStacks(() => new Error().stack), import.meta.url) : undefined)
+  const guilty = () =>
+    inFlow()
+      ? calledByAuthor(
+          withDeepStacks(() => new Error().stack),
+          import.meta.url,
+        )
+      : undefined
 
-  function trap(owner: object | undefined, name: string, kind: Parameters<Traps['caught']>[0], what: string, answer: Any) {
+  function trap(
+    owner: object | undefined,
+    name: string,
+    kind: Parameters<Traps['caught']>[0],
+    what: string,
+    answer: Any,
+  ) {
     const before = (owner as Record<string, unknown> | undefined)?.[name]
     if (!owner || typeof before !== 'function') return
     const own = Object.getOwnPropertyDescriptor(owner, name)
+    if (own?.configurable === false) return
     const trapped = function (this: unknown, ...args: unknown[]) {
       const place = guilty()
       if (!place) return (before as Any).apply(this, args)
@@ -45,11 +58,27 @@ export async function withTraps<T>({ inFlow, caught, now }: Traps, work: () => P
   globalThis.Date = new Proxy(RealDate, {
     construct: (target, args, asked) =>
       (args.length === 0
-        ? date('new Date()', () => new RealDate(now), () => new RealDate())
+        ? date(
+            'new Date()',
+            () => new RealDate(now),
+            () => new RealDate(),
+          )
         : Reflect.construct(target, args, asked)) as object,
-    apply: () => date('Date()', () => new RealDate(now).toString(), () => RealDate()),
+    apply: () =>
+      date(
+        'Date()',
+        () => new RealDate(now).toString(),
+        () => RealDate(),
+      ),
     get: (target, name, asked) =>
-      name === 'now' ? () => date('Date.now()', () => now, () => RealDate.now()) : Reflect.get(target, name, asked),
+      name === 'now'
+        ? () =>
+            date(
+              'Date.now()',
+              () => now,
+              () => RealDate.now(),
+            )
+        : Reflect.get(target, name, asked),
   })
   undo.push(() => {
     globalThis.Date = RealDate

@@ -57,7 +57,8 @@ export async function checkTypes(file: string, findings: Findings): Promise<stri
         code: 'TYPES',
         place: { file: path, line },
         problem: message,
-        instead: 'make the types fit: the record that a function gets is what the schema, or the operator before, gives',
+        instead:
+          'make the types fit: the record that a function gets is what the schema, or the operator before, gives',
       })
     }
     const settings = config === undefined ? 'in strict mode' : `by ${relative(process.cwd(), config) || config}`
