@@ -1,5 +1,5 @@
 import { realpathSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { basename, dirname, resolve } from 'node:path'
 import type { MillraceError } from '../../core/errors.ts'
 import { type Pipeline, planOf } from '../../core/pipeline.ts'
 import { asMillraceError } from '../exit-code.ts'
@@ -8,7 +8,7 @@ import { loadWatched } from '../watched.ts'
 import { type Finding, Findings, type Place } from './finding.ts'
 import { flowRules } from './flow-rules.ts'
 import { planRules, unusedRules } from './plan-rules.ts'
-import { sourceTexts } from './source-text.ts'
+import { lineAt, sourceTexts } from './source-text.ts'
 import { storedRules } from './stored-rules.ts'
 import { textRules } from './text-rules.ts'
 import { checkTypes } from './types.ts'
@@ -85,12 +85,17 @@ function inputsFor(pipeline: Pipeline, inputs: readonly string[]): string[] {
   return inputs.filter((input) => sources.some(({ name }) => input.startsWith(`${name}=`)))
 }
 
-/** An error of loading names its line in front. */
+/** An error of loading names its line in front; for what is not there, it is the line that asks for it, or makes it. */
 function placed(error: MillraceError, file: string, path: string): { place: Place; problem: string } {
   const { message } = error
   const [, line] = message.startsWith(`${file}:`) ? (/^:(\d+)/.exec(message.slice(file.length)) ?? []) : []
-  const problem = message.startsWith(file)
-    ? message.slice(file.length).replace(/^:\d+/, '').replace(/^:? /, '')
-    : message
-  return { place: { file: realpathSync(path), line: Number(line ?? 0) }, problem }
+  const own = message.startsWith(file) ? message.slice(file.length).replace(/^:\d+/, '').replace(/^:? /, '') : message
+  const problem = own.replaceAll(`${dirname(path)}/`, './')
+  if (line !== undefined) return { place: { file: realpathSync(path), line: Number(line) }, problem }
+  const missing = /imports '([^']+)'/.exec(message)?.[1]
+  for (const { file: at, text, code } of sourceTexts(path)) {
+    const index = missing === undefined ? code.search(/\bpipeline\s*\(/) : text.indexOf(`${basename(missing)}'`)
+    if (index !== -1) return { place: { file: at, line: lineAt(text, index) }, problem }
+  }
+  return { place: { file: realpathSync(path), line: 0 }, problem }
 }

@@ -152,6 +152,16 @@ function instrumented({ pipeline: made, watch, encoders }: DryRunOptions, trace:
     trace.add(part, inspect(value, { depth: 8, maxArrayLength: 200 }))
   }
 
+  const entering = (part: At, value: unknown) => {
+    watch.at((current = part))
+    return deepFreeze(value)
+  }
+  const leaving = (part: At, value: unknown) => {
+    watch.at((current = undefined))
+    give(part, value)
+    return value
+  }
+
   const visit = (node: StreamNode): StreamNode => {
     const known = done.get(node)
     if (known) return known
@@ -175,9 +185,7 @@ function instrumented({ pipeline: made, watch, encoders }: DryRunOptions, trace:
           input: visit(node.input),
           label: foreignName(part),
           run: (values) =>
-            node
-              .run(values.pipe(rxMap((value) => (watch.at((current = part)), deepFreeze(value)))))
-              .pipe(rxMap((value) => (watch.at((current = undefined)), give(part, value), value))),
+            node.run(values.pipe(rxMap((value) => entering(part, value)))).pipe(rxMap((value) => leaving(part, value))),
         }
       case 'operator': {
         const definition = operator(node.definition, part)

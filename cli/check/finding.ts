@@ -91,6 +91,11 @@ export class Findings {
     return place !== undefined && this.byPlace.has(`${code} ${place.file}:${place.line}`)
   }
 
+  /** Whether a file has a finding of this code. */
+  within(code: FindingCode, file: string | undefined): boolean {
+    return this.byPlace.values().some((finding) => finding.code === code && finding.file === file)
+  }
+
   /** The heaviest first, then by place. */
   all(): Finding[] {
     const weight = { error: 0, warning: 1, note: 2 }

@@ -110,6 +110,8 @@ async function tryOut(
   const keys = new Map<PlanNode, Map<string, number>>()
   const unfit = new Map<PlanNode, number>()
   const times = new Set<PlanNode>()
+  const changing = new Set<At>()
+  const promises = new WeakSet<object>()
   const now = Date.now()
   let at: At | undefined
 
@@ -121,10 +123,13 @@ async function tryOut(
       if (typeof error !== 'object' || error === null || told.has(error)) return
       told.add(error)
       blamed.add(part)
+      if (isMutation(error)) changing.add(part)
       explain(part, error, siteOf(part), findings)
     },
     gave(part, value) {
       if (typeof (value as PromiseLike<unknown> | undefined)?.then !== 'function') return
+      if (promises.has(value as object)) return
+      promises.add(value as object)
       ;(value as Promise<unknown>).then(undefined, () => undefined)
       const place = siteOf(part)
       if (findings.has('PROMISE', place)) return
@@ -176,8 +181,11 @@ async function tryOut(
   const run = (cut: boolean): Promise<DryRun | undefined> =>
     dryRun({ pipeline, samples, encoders, cut, watch, now }).catch((error: unknown) => {
       if (!(error instanceof MillraceError) || error.code !== 'FLOW_BROKE_RULES') throw error
-      const broke = plan.nodes.find((node) => error.message.includes(foreignName(node)))
+      const foreign = plan.nodes.filter(({ node }) => node.kind === 'foreign')
+      const [only, more] = foreign
+      const broke = foreign.find((node) => error.message.includes(foreignName(node))) ?? (more ? undefined : only)
       const place = broke && siteOf(broke)
+      if (findings.within('RXJS_STATE', place?.file)) return undefined
       findings.add({
         code: 'RXJS_STATE',
         place,
@@ -225,7 +233,7 @@ async function tryOut(
     })
   }
   const input = Object.keys(inputs).length > 0
-  if (whole && cut) compare(pipeline, whole, cut, siteOf, findings)
+  if (whole && cut) compare(pipeline, whole, cut, { siteOf, changing }, findings)
   for (const { where, reason } of whole?.letters ?? []) {
     const node = plan.nodes.find((each) => each.node.kind === 'foreign' && foreignName(each) === where)
     if (!node || blamed.has(node)) continue
@@ -287,7 +295,7 @@ function compare(
   pipeline: Pipeline,
   whole: DryRun,
   cut: DryRun,
-  siteOf: (part: At) => Place | undefined,
+  { siteOf, changing }: { siteOf: (part: At) => Place | undefined; changing: ReadonlySet<At> },
   findings: Findings,
 ): void {
   const { plan } = planOf(pipeline)
@@ -315,7 +323,9 @@ function compare(
     }
     if (!differs(node)) continue
     tainted.add(node.id)
-    blame(node, node.node.kind === 'operator' ? `${node.name}` : node.name)
+    const told =
+      changing.has(node) || (node.node.kind === 'foreign' && findings.within('RXJS_STATE', siteOf(node)?.file))
+    if (!told) blame(node, node.name)
   }
   for (const output of plan.outputs)
     if (!tainted.has(output.input) && differs(output)) blame(output, `the sink of "${output.name}"`)
@@ -349,14 +359,16 @@ function byRules(
   }
 }
 
+function isMutation(error: object): boolean {
+  const { message } = error as Error
+  return error instanceof TypeError && /read only property|not extensible|Cannot delete property/.test(message)
+}
+
 /** Tells what an error means that a function of the flow threw. */
 function explain(part: At, error: object, site: Place | undefined, findings: Findings): void {
   const message = messageOf(error)
   const line = authorsLine((error as Error).stack)
-  if (
-    error instanceof TypeError &&
-    /read only property|not extensible|Cannot delete property|object is sealed|is frozen/.test(message)
-  ) {
+  if (isMutation(error)) {
     findings.add({
       code: 'MUTATION',
       place: line ?? site,

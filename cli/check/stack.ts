@@ -27,7 +27,7 @@ export function authorsLine(stack: string | undefined): Place | undefined {
 /** The author's line that called what is at the top of the stack, unless the engine called it for itself. */
 export function calledByAuthor(stack: string | undefined, self: string): Place | undefined {
   for (const { owner, url, place } of frames(stack)) {
-    if (url === self) continue
+    if (url === self || url === import.meta.url) continue
     if (owner === 'author') return place
     if (owner === 'engine') return undefined
   }

@@ -63,7 +63,8 @@ export function textRules(sources: readonly SourceText[], findings: Findings): v
     const flows = spans(code, /\.(?:pipe|to)\s*\(/g)
     const calls = spans(code, /\b(?:mapAsync|enrich|score)\s*(?:<[^()]*>)?\(/g)
     const inFlow = (index: number) =>
-      flows.some(([from, to]) => index > from && index < to) && !calls.some(([from, to]) => index > from && index < to)
+      flows.some(([from, to]) => index >= from && index < to) &&
+      !calls.some(([from, to]) => index >= from && index < to)
 
     for (const [local, name] of importedFromRxjs(text)) {
       const instead = RXJS[name]

@@ -6,9 +6,12 @@ import { events } from './events.ts'
 const pairs = <T>(source: Observable<T>) =>
   new Observable<readonly T[]>((to) => {
     let last: readonly T[] = []
-    return source.subscribe((e) => {
-      last = [...last.slice(-1), e]
-      to.next(last)
+    return source.subscribe({
+      next: (e) => {
+        last = [...last.slice(-1), e]
+        to.next(last)
+      },
+      complete: () => to.complete(),
     })
   })
 const rows = events.pipe(pairs)
