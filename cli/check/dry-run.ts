@@ -355,7 +355,12 @@ function sampleSource(name: string, { records, decode }: Sample, until: number |
           async read({ records: most }) {
             const end = Math.min(until ?? records.length, at + most)
             if (at >= end) return until === undefined ? null : []
-            const some = records.slice(at, end).map((record, i) => ({ ...record, position: at + i, next: at + i + 1 }))
+            const some = records.slice(at, end).map((record, i) => ({
+              position: at + i,
+              next: at + i + 1,
+              value: record.value,
+              bytes: () => record.bytes(),
+            }))
             at = end
             return some
           },

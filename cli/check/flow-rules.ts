@@ -82,7 +82,7 @@ export async function flowRules({ pipeline, parts, inputs, findings }: FlowRules
       )
       .join(', ')
   } catch (thrown) {
-    if (!(thrown instanceof MillraceError)) throw thrown
+    if (!(thrown instanceof MillraceError) || thrown.code === 'INTERNAL') throw thrown
     const output = plan.outputs.find(({ name, node }) => ENCODING.includes(node.to.kind) && !encoders[name])
     findings.add({
       code: thrown.code,

@@ -1,4 +1,4 @@
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { Place } from './finding.ts'
 
 /** Whose code a line of a stack is. */
@@ -32,6 +32,11 @@ export function calledByAuthor(stack: string | undefined, self: string): Place |
     if (owner === 'engine') return undefined
   }
   return undefined
+}
+
+/** Whether a file is the author's: neither Millrace's nor of a package. */
+export function isAuthors(file: string): boolean {
+  return ownerOf(pathToFileURL(file).href) === 'author'
 }
 
 function frames(stack = ''): { owner: Owner; url: string; place: Place }[] {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join, relative, resolve } from 'node:path'
 import { text } from 'node:stream/consumers'
 import type { Findings } from './finding.ts'
+import { isAuthors } from './stack.ts'
 
 /** What a file is held to in a project that says nothing. */
 const STRICT = {
@@ -104,5 +105,5 @@ function mistakesIn(out: string, folder: string): { path: string; line: number; 
     } else if (/^\s+\S/.test(line)) reason = line.trim()
   }
   settle()
-  return found.filter(({ path }) => !path.includes('/node_modules/'))
+  return found.filter(({ path }) => isAuthors(path))
 }
