@@ -51,14 +51,16 @@ export function svgOf({ pipeline, nodes, edges }: PipelineGraph): string {
   const height = Math.ceil(high + 2 * MARGIN + HEAD)
 
   const lines = edges.map(({ from, to, label }, i) => {
-    const { points, x, y } = graph.edge(String(from), String(to), String(i)) as {
-      points: { x: number; y: number }[]
-      x?: number
-      y?: number
-    }
-    const text =
-      label === '' ? '' : `<text class="label" x="${round(x!)}" y="${round(y! + 4)}">${escaped(label)}</text>`
-    return `<path class="edge" marker-end="url(#head)" d="${curve(points)}"/>${text}`
+    const { points, x, y } = graph.edge(String(from), String(to), String(i)) as { points: Point[] } & Point
+    const [foot, head] = [from, to].map((id) => graph.node(String(id)) as Point)
+    const between = points.slice(1, -1)
+    const path = curve(
+      { x: foot!.x, y: foot!.y + boxes[from]!.height / 2 },
+      between.length === 1 && label === '' ? [] : between,
+      { x: head!.x, y: head!.y - boxes[to]!.height / 2 - 1 },
+    )
+    const text = label === '' ? '' : `<text class="label" x="${round(x)}" y="${round(y + 4)}">${escaped(label)}</text>`
+    return `<path class="edge" marker-end="url(#head)" d="${path}"/>${text}`
   })
   const drawn = boxes.map((box) => {
     const { x, y } = graph.node(String(box.id)) as { x: number; y: number }
@@ -102,15 +104,21 @@ function draw({ role, title, lines, width, height }: Box, left: number, top: num
   ].join('')
 }
 
-/** A line through the points, rounded at each but the ends. */
-function curve(points: readonly { readonly x: number; readonly y: number }[]): string {
-  const [first, ...rest] = points
-  const last = rest.pop()!
-  const middle = rest.map((point, i) => {
-    const next = rest[i + 1] ?? last
-    return `Q${round(point.x)} ${round(point.y)} ${round((point.x + next.x) / 2)} ${round((point.y + next.y) / 2)}`
-  })
-  return `M${round(first!.x)} ${round(first!.y)}${middle.join('')}L${round(last.x)} ${round(last.y)}`
+interface Point {
+  readonly x: number
+  readonly y: number
+}
+
+/** From the foot of a box to the head of another, by the points that keep it clear of those between. */
+function curve(from: Point, between: readonly Point[], to: Point): string {
+  let text = `M${round(from.x)} ${round(from.y)}`
+  let at = from
+  for (const next of [...between, to]) {
+    const half = round((at.y + next.y) / 2)
+    text += `C${round(at.x)} ${half} ${round(next.x)} ${half} ${round(next.x)} ${round(next.y)}`
+    at = next
+  }
+  return text
 }
 
 const round = (value: number) => Math.round(value * 10) / 10

@@ -1,6 +1,6 @@
 import { merge, pipeline } from 'millrace'
 import { absence, dedup, filter, flatMap, map, mapAsync, scan } from 'millrace/operators'
-import { clickhouse, console as lines, esp, file, log, redis } from 'millrace/sinks'
+import { clickhouse, esp, file, console as lines, log, redis } from 'millrace/sinks'
 import { fromFile, fromKafka } from 'millrace/sources'
 import { z } from 'zod'
 
