@@ -59,7 +59,8 @@ export function svgOf({ pipeline, nodes, edges }: PipelineGraph): string {
       between.length === 1 && label === '' ? [] : between,
       { x: head!.x, y: head!.y - boxes[to]!.height / 2 - 1 },
     )
-    const text = label === '' ? '' : `<text class="label" x="${round(x)}" y="${round(y + 4)}">${escaped(label)}</text>`
+    const text =
+      label === '' ? '' : `<text class="label" x="${round(x)}" y="${round(y + 4)}">${escaped(plain(label))}</text>`
     return `<path class="edge" marker-end="url(#head)" d="${path}"/>${text}`
   })
   const drawn = boxes.map((box) => {
