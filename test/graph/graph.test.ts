@@ -48,14 +48,17 @@ orders  kafka, stand-in · schema Order · lateness 1m
    └─ → orders  clickhouse, stand-in · idempotent
 
 returns  file · schema Order · lateness 1h
-└─ (returns & "claims") merge  see above
+├─ (returns & "claims") merge  see above
+└─ filter#2  filter
+   └─ map#2  map
+      └─ → returned  file · idempotent
 `)
 })
 
 test('Mermaid has every box and line, and takes no text for its own language', async () => {
   const { out } = await user.run('graph', TWENTY, '--format', 'mermaid')
-  expect(out.match(/^ {2}n\d+[[({]/gm)).toHaveLength(18)
-  expect(out.match(/^ {2}n\d+ -->/gm)).toHaveLength(17)
+  expect(out.match(/^ {2}n\d+[[({]/gm)).toHaveLength(20)
+  expect(out.match(/^ {2}n\d+ -->/gm)).toHaveLength(19)
   expect(out).toContain('<b>look up #60;customer#62;</b>')
   const texts = [...mermaidOf(graph).matchAll(/"([^"\n]*)"/g)].map(([, text]) => text!.replace(/<\/?b>|<br\/>/g, ''))
   expect(texts).toHaveLength(4)
@@ -72,7 +75,7 @@ test('the picture is whole in itself, knows light and dark, and its boxes do not
       /translate\(([\d.]+) ([\d.]+)\)"><title>[^<]*<\/title><rect class="box" width="(\d+)" height="(\d+)"/g,
     ),
   ].map((match) => match.slice(1).map(Number) as [number, number, number, number])
-  expect(boxes).toHaveLength(18)
+  expect(boxes).toHaveLength(20)
   for (const [i, [x, y, width, height]] of boxes.entries()) {
     for (const [left, top, wide, high] of boxes.slice(i + 1))
       expect(x + width < left || left + wide < x || y + height < top || top + high < y).toBe(true)

@@ -20,5 +20,11 @@ export const twenty = pipeline('twenty', {
   balances: balance.pipe(map((n, meta) => ({ who: meta.key, n }))).to(redis({ key: (e) => e.who, ttl: '1d' })),
   parts: known.pipe(flatMap((e) => [e.id, e.who])).to(lines()),
   paid: known.pipe(filter((e) => e.paid)).to(log({ log: 'paid' })),
+  returned: returns
+    .pipe(
+      filter((e) => e.paid),
+      map((e) => ({ id: e.id })),
+    )
+    .to(file({ path: 'returned.jsonl' })),
   reminders: unpaid.to(esp({ event: 'Pay', recipient: (c) => c.key, expiresAfter: '1d' })),
 })
