@@ -14,6 +14,15 @@ import { asMillraceError } from './exit-code.ts'
  * does not load or exports none; the error of a wrong option, with the line that it stands in
  */
 export async function loadPipeline(file: string, name?: string): Promise<Pipeline> {
+  return choose(file, await loadPipelines(file), name)
+}
+
+/**
+ * The pipelines that a file exports, at least one, each with the names that it has there.
+ *
+ * @throws MillraceError as {@link loadPipeline}
+ */
+export async function loadPipelines(file: string): Promise<ReadonlyMap<Pipeline, readonly string[]>> {
   const path = resolve(file)
   const found = statSync(path, { throwIfNoEntry: false })
   if (!found)
@@ -33,17 +42,15 @@ export async function loadPipeline(file: string, name?: string): Promise<Pipelin
   for (const [exported, value] of Object.entries(module)) {
     if (isPipeline(value)) pipelines.set(value, [...(pipelines.get(value) ?? []), exported])
   }
-  return choose(file, pipelines, name)
+  if (pipelines.size > 0) return pipelines
+  throw new MillraceError(
+    'BAD_PIPELINE',
+    `${file} exports no pipeline: end it with export const mine = pipeline('mine', { … })`,
+  )
 }
 
 function choose(file: string, pipelines: ReadonlyMap<Pipeline, readonly string[]>, name: string | undefined): Pipeline {
   const names = [...pipelines.keys()].map((made) => made.name).join(', ')
-  if (pipelines.size === 0) {
-    throw new MillraceError(
-      'BAD_PIPELINE',
-      `${file} exports no pipeline: end it with export const mine = pipeline('mine', { … })`,
-    )
-  }
   if (name === undefined) {
     const [only] = pipelines.keys()
     if (pipelines.size === 1) return only!

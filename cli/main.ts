@@ -1,7 +1,9 @@
 import { Command, CommanderError } from 'commander'
+import { checkCommand } from './check.ts'
 import { deadLettersCommand } from './dead-letters.ts'
 import { docsCommand } from './docs.ts'
 import { asMillraceError, exitCodeOf } from './exit-code.ts'
+import { graphCommand } from './graph.ts'
 import { version } from './package.ts'
 import { runCommand } from './run.ts'
 import { sqlCommand } from './sql.ts'
@@ -12,6 +14,8 @@ import { err } from './terminal.ts'
 const PAGE = `
 Begin with:
   millrace run FILE --input NAME=events.jsonl --until-end    run a pipeline file over a file of the past
+  millrace check FILE                                        look for mistakes in it before
+  millrace graph FILE                                        draw it
   millrace sql "SELECT count() FROM events"                  look at what arrived
   millrace dead-letters list                                 look at what did not, and why
   millrace docs absence                                      how an operator, source or sink works
@@ -30,15 +34,17 @@ export async function main(argv: readonly string[]): Promise<void> {
     .helpCommand(false)
     .showHelpAfterError('(--help says what there is)')
     .addHelpText('after', PAGE)
-  for (const command of [
+  const commands = [
     runCommand(),
+    checkCommand(),
+    graphCommand(),
     sqlCommand(),
     deadLettersCommand(),
     stateCommand(),
     docsCommand(),
     startCommand(),
-  ])
-    program.addCommand(command)
+  ]
+  for (const command of commands) program.addCommand(command)
   for (const command of all(program)) command.exitOverride().copyInheritedSettings(program)
   try {
     await program.parseAsync([...argv])

@@ -1,6 +1,7 @@
 import type { Observable } from 'rxjs'
 import { shown } from './duration.ts'
 import { MillraceError } from './errors.ts'
+import { made } from './made.ts'
 import type { ExpiringSet, StateClock, StateDeclaration, Table, Timer, Timers } from './state.ts'
 
 /** What a key function may return. The engine keeps its canonical text: 42, 42n and '42' are one key. */
@@ -115,7 +116,7 @@ export function tie<T, R, S>(
   run: (source: Observable<T>) => Observable<R>,
   definition: OperatorDefinition<T, R, any>,
 ): Operator<T, R, S> {
-  return Object.defineProperty(run, DEFINITION, { value: definition }) as Operator<T, R, S>
+  return Object.defineProperty(run, DEFINITION, { value: made(definition) }) as Operator<T, R, S>
 }
 
 /**
@@ -130,6 +131,12 @@ export function keyText(key: Key, where: string): string {
     'OPERATOR_THREW',
     `${where} must give a string, a finite number or a bigint, got ${shown(key)}`,
   )
+}
+
+/** What must be equal, beside the streams' key, for a left and a right record to meet. Outside a pipeline it is the key. */
+export interface JoinKeys<L, R> {
+  readonly left: (e: L, meta: Meta) => Key
+  readonly right: (e: R, meta: Meta) => Key
 }
 
 /** The text that state is kept under: injective in the stream's key and `by`. */

@@ -162,8 +162,15 @@ function subscribe<T, R>(definition: OperatorDefinition<T, R>, source: Observabl
   }
 
   to.add(() => alarm?.unsubscribe())
-  return source.subscribe({
-    next(value) {
+  const right = definition.right as Observable<unknown> | undefined
+  if (right !== undefined && typeof right.subscribe !== 'function')
+    throw new MillraceError(
+      'BAD_OPTION',
+      `${definition.kind} "${name}": outside a pipeline its second input must be an Observable, and not a stream`,
+    )
+  let open = right === undefined ? 1 : 2
+  const taking = (take: (value: any, meta: ElementMeta) => void) => ({
+    next(value: unknown) {
       const now = asyncScheduler.now()
       const given = eventTime
       timed ||= given !== undefined
@@ -172,15 +179,19 @@ function subscribe<T, R>(definition: OperatorDefinition<T, R>, source: Observabl
       meta.record(name, 0, position++, now)
       meta.key = ''
       meta.time = given?.time ?? now
-      guarded(() => handlers.next(value, meta))
+      guarded(() => take(value, meta))
       settle()
       if (timers.length > 0) wind()
     },
-    error: (error) => to.error(error),
+    error: (error: unknown) => to.error(error),
     complete() {
+      if (--open > 0) return
       alarm?.unsubscribe()
       fireUntil(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)
       to.complete()
     },
   })
+  const both = right?.subscribe(taking((value, its) => handlers.right!(value, its)))
+  if (both) to.add(both)
+  return source.subscribe(taking((value, its) => handlers.next(value, its)))
 }

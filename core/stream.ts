@@ -1,6 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { type Duration, milliseconds, type Size, shown } from './duration.ts'
 import { MillraceError } from './errors.ts'
+import { made } from './made.ts'
 import { definitionOf, type Key, type Meta, type Operator, type OperatorDefinition } from './operator.ts'
 import type { Sink } from './sink.ts'
 import type { Source } from './source.ts'
@@ -142,8 +143,8 @@ export function nodeOf(stream: unknown, where: string): StreamNode {
 
 /** A stream of this node. */
 export function streamOf<T>(node: StreamNode): Stream<T> {
-  const made = {
-    [NODE]: node,
+  const described = {
+    [NODE]: made(node),
     pipe: (...operators: Operator<any, any>[]) => streamOf(operators.reduce(pipeOne, node)),
     to: (sink: Sink<any>, lane: LaneOptions = {}): OutputNode => {
       if (typeof sink?.open !== 'function')
@@ -155,7 +156,7 @@ export function streamOf<T>(node: StreamNode): Stream<T> {
           `.to(${sink.kind}): whenFull must be 'pause' or 'park', got ${shown(whenFull)}`,
         )
       }
-      return { sink: sink.kind, input: node, to: sink, lane: { maxStaged, maxAge, whenFull } }
+      return made({ sink: sink.kind, input: node, to: sink, lane: { maxStaged, maxAge, whenFull } })
     },
     split: (cases: Readonly<Record<string, Predicate<any>>>) => {
       const whole = pipeOne(node, splitOne(cases ?? {}), 0) as StreamNode & { kind: 'operator' }
@@ -173,7 +174,7 @@ export function streamOf<T>(node: StreamNode): Stream<T> {
       )
     },
   }
-  return made as unknown as Stream<T>
+  return described as unknown as Stream<T>
 }
 
 /** The operator behind `.split`: its cases are its side streams, and what none took is its output. */
@@ -207,7 +208,7 @@ function pipeOne(input: StreamNode, run: Operator<any, any>, place: number): Str
     throw new MillraceError('BAD_PIPELINE', `.pipe(…) takes operators, got ${shown(run)} at place ${place + 1}`)
   const definition = definitionOf(run)
   if (definition) return { kind: 'operator', input, definition, run }
-  return { kind: 'foreign', input, run, label: `the RxJS operator at place ${place + 1} of a .pipe` }
+  return made({ kind: 'foreign', input, run, label: `the RxJS operator at place ${place + 1} of a .pipe` })
 }
 
 /**

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { ClickHouseClient } from '@clickhouse/client'
 import { MillraceError, messageOf } from '../core/errors.ts'
+import { made } from '../core/made.ts'
 import type { Delivery, Encoder, OpenSink, Outcome, Sink } from '../core/sink.ts'
 import type { ConnectorContext } from '../core/source.ts'
 import { openWarehouse } from '../embedded/warehouse.ts'
@@ -64,13 +65,14 @@ const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30] as
  */
 export function clickhouse<T extends Row>(options: ClickHouseOptions<NoInfer<T>>): Sink<T> {
   check(options)
-  return {
+  const sink: Sink<T> = {
     kind: 'clickhouse',
     guarantee: 'idempotent',
     touches: 'state',
     system: 'clickhouse',
     open: (context) => open<T>(options, context),
   }
+  return made(sink, options)
 }
 
 function check<T extends Row>({ table, columns, orderBy, replace, url, database, name }: ClickHouseOptions<T>): void {

@@ -1,5 +1,6 @@
 import { type Duration, milliseconds, shown } from '../core/duration.ts'
 import { MillraceError, messageOf } from '../core/errors.ts'
+import { made } from '../core/made.ts'
 import type { Encoder, Outcome, RowMeta, Sink } from '../core/sink.ts'
 import { rolledBack } from '../embedded/thread.ts'
 import { type Message, sendKey } from './esp/message.ts'
@@ -58,7 +59,7 @@ export function esp<T>(options: EspOptions<T>): Sink<T> {
   if (name !== undefined && !isText(name)) throw wrong(where, 'name', 'a text', name)
   const lasts = milliseconds(expiresAfter, `${where}: expiresAfter`)
 
-  return {
+  const sink: Sink<T> = {
     kind: 'esp',
     guarantee: 'idempotent',
     touches: 'people',
@@ -92,6 +93,7 @@ export function esp<T>(options: EspOptions<T>): Sink<T> {
       }
     },
   }
+  return made(sink, options)
 }
 
 function encoder<T>(

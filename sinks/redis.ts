@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { type Duration, milliseconds, shown } from '../core/duration.ts'
 import { MillraceError, messageOf } from '../core/errors.ts'
+import { made } from '../core/made.ts'
 import type { Encoder, Outcome, RowMeta, Sink } from '../core/sink.ts'
 import { keyValue } from '../embedded/key-value.ts'
 import { rolledBack } from '../embedded/thread.ts'
@@ -61,7 +62,7 @@ export function redis<T>(options: RedisOptions<T>): Sink<T> {
   }
   const lives = ttl === 'forever' ? undefined : milliseconds(ttl, `${where}: ttl`)
 
-  return {
+  const sink: Sink<T> = {
     kind: 'redis',
     guarantee: 'idempotent',
     touches: 'state',
@@ -94,6 +95,7 @@ export function redis<T>(options: RedisOptions<T>): Sink<T> {
       }
     },
   }
+  return made(sink, options)
 }
 
 function encoder<T>(

@@ -7,7 +7,11 @@ import {
   filter,
   flatMap,
   hopping,
+  join,
+  joinAsOf,
+  joinLatest,
   keyBy,
+  latest,
   map,
   mapAsync,
   patch,
@@ -166,6 +170,28 @@ const DRAWINGS: Readonly<Record<string, Drawing>> = {
         }),
       ),
     show: ({ key, step }) => ({ key, text: step }),
+  },
+  join: {
+    inputs: { clicks: 'a click 0, b click 10', orders: 'a buy30 20, b buy8 48' },
+    run: (clicks, orders) =>
+      clicks.pipe(join(orders!, { after: '30m', on: { left: (e) => e.who, right: (e) => e.who } })),
+    show: ({ left, right }) => ({ key: left.who, text: `click + buy${right.worth}` }),
+  },
+  joinLatest: {
+    inputs: { events: 'a view 5, a view 25, b view 40', people: 'a Bonn 0, a Ulm 20' },
+    run: (events, people) =>
+      events.pipe(joinLatest(people!, { ttl: '90d', kind: 'left', on: { left: (e) => e.who, right: (e) => e.who } })),
+    show: ({ left, right }) => ({ key: left.who, text: `view + ${right?.what ?? 'null'}` }),
+  },
+  joinAsOf: {
+    inputs: { orders: 'a buy 8, a buy 30', prices: 'a five 0, a six 20' },
+    run: (orders, prices) =>
+      orders.pipe(joinAsOf(prices!, { history: '90d', on: { left: (e) => e.who, right: (e) => e.who } })),
+    show: ({ left, right }) => ({ key: left.who, text: `buy at ${right.what}` }),
+  },
+  latest: {
+    inputs: { events: 'a Bonn 12, a Ulm 4, b Köln 16, a Jena 26' },
+    run: (events) => events.pipe(latest({ by: (e) => e.who, ttl: '90d' })),
   },
   rateOf: {
     inputs: { events: 'a view 0, a view 5, b view 9, a view 14, a view 40' },

@@ -24,6 +24,7 @@ const ALLOWED: Readonly<Record<Folder, readonly string[]>> = {
     'pipelines',
     'console',
     'commander',
+    '@dagrejs/dagre',
     'pino',
     'rxjs',
     'prom-client',

@@ -69,7 +69,11 @@ describe.each(['restart', 'ignore'] as const)(
               },
               cuts,
             )
-            expect(late).toEqual([])
+            // only what is said again can come later than the lateness here
+            for (const each of late)
+              expect(records.filter((other) => other.at === each.at && other.who === each.who).length).toBeGreaterThan(
+                1,
+              )
             expect(order(main)).toEqual(order(reference(records)))
           },
         ),

@@ -1,0 +1,7 @@
+import { pipeline } from 'millrace'
+import { map } from 'millrace/operators'
+import { file } from 'millrace/sinks'
+import { events } from './events.ts'
+
+const rows = events.pipe(map((e) => e.tags.sort()))
+export const mine = pipeline('mine', { rows: rows.to(file({ path: 'rows.jsonl' })) })
