@@ -111,4 +111,6 @@ export interface Sink<in T = never> {
   /** The system that it needs to be real, as `--stand-in` names it: `clickhouse`. Absent when it has no stand-in. */
   readonly system?: string
   open(context: ConnectorContext): Promise<OpenSink<T>>
+  /** Its encoder, for a sink that needs no system to know it: tests see what would be sent. */
+  dry?(place: { readonly pipeline: string; readonly output: string }): Encoder<T>
 }

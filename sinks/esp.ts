@@ -64,6 +64,7 @@ export function esp<T>(options: EspOptions<T>): Sink<T> {
     guarantee: 'idempotent',
     touches: 'people',
     system: 'esp',
+    dry: ({ pipeline, output }) => encoder(options, { pipeline, sink: name ?? output, lasts }),
     async open({ pipeline, output, dataDir, live, runtime, logger }) {
       const sink = name ?? output ?? 'esp'
       if (live) {

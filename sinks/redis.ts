@@ -67,6 +67,7 @@ export function redis<T>(options: RedisOptions<T>): Sink<T> {
     guarantee: 'idempotent',
     touches: 'state',
     system: 'redis',
+    dry: () => encoder(options, where, as, lives),
     async open({ dataDir, env, runtime }) {
       if (url !== undefined || env.REDIS_URL) {
         throw new MillraceError(

@@ -246,9 +246,9 @@ function instrumented({ pipeline: made, watch, encoders }: DryRunOptions, trace:
       return {
         ...context,
         state: Object.fromEntries(state),
-        emit: (value) => {
+        emit: (value, key) => {
           give(part, value)
-          within(undefined, () => context.emit(value))
+          within(undefined, () => context.emit(value, key))
         },
         side: (name, value) => {
           give(part, value)

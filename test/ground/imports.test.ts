@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { importsOf, projectFiles, ROOT, textOf } from '../support/project.ts'
 
-const FOLDERS = ['core', 'state', 'embedded', 'operators', 'sources', 'sinks', 'cli', 'pipelines'] as const
+const FOLDERS = ['core', 'state', 'embedded', 'operators', 'sources', 'sinks', 'cli', 'testing', 'pipelines'] as const
 type Folder = (typeof FOLDERS)[number]
 
 /** What each folder may import, beside itself and what comes with Node. */
@@ -14,6 +14,7 @@ const ALLOWED: Readonly<Record<Folder, readonly string[]>> = {
   operators: ['core', 'rxjs', '@standard-schema/spec'],
   sources: ['core', 'embedded', '@standard-schema/spec'],
   sinks: ['core', 'embedded', '@clickhouse/client'],
+  testing: ['core', 'state'],
   cli: [
     'core',
     'state',

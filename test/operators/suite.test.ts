@@ -3,8 +3,8 @@ import { pipeline } from '../../core/pipeline.ts'
 import { operate } from '../../core/standalone.ts'
 import { stream } from '../../core/stream.ts'
 import { scan } from '../../operators/scan.ts'
-import { listSource } from '../support/list-source.ts'
-import { type Outcome, Trial, type TrialOptions } from '../support/trial.ts'
+import { listSource } from '../../testing/list-source.ts'
+import { type Outcome, Trial, type TrialOptions } from '../../testing/trial.ts'
 
 /** Counts in a variable of its own, which no commit keeps. */
 const leaky = () =>

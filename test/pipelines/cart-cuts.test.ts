@@ -6,8 +6,8 @@ import { pipeline } from '../../core/pipeline.ts'
 import type { Sink } from '../../core/sink.ts'
 import type { Output } from '../../core/stream.ts'
 import { cartAbandonment } from '../../pipelines/cart-abandonment.ts'
+import { type Outcome, Trial, type TrialOptions } from '../../testing/trial.ts'
 import { abandonedCarts } from '../support/carts.ts'
-import { type Outcome, Trial, type TrialOptions } from '../support/trial.ts'
 
 const DATA = join(import.meta.dirname, '../../../shared/data')
 const linesOf = (name: string, most = Number.POSITIVE_INFINITY) =>

@@ -24,9 +24,9 @@ import { type Stream, stream } from '../../core/stream.ts'
 import { eventTime } from '../../operators/event-time.ts'
 import { tap } from '../../operators/tap.ts'
 import { MemoryDisk } from '../../state/memory.ts'
-import { listSource } from './list-source.ts'
-import { turn } from './manual-runtime.ts'
-import { type Outcome, Trial, type TrialOptions } from './trial.ts'
+import { listSource } from '../../testing/list-source.ts'
+import { turn } from '../../testing/manual-runtime.ts'
+import { type Outcome, Trial, type TrialOptions } from '../../testing/trial.ts'
 
 /** What the suite's streams are of. */
 export const Sample = z.object({

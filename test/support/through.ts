@@ -4,8 +4,8 @@ import type { Duration } from '../../core/duration.ts'
 import { pipeline } from '../../core/pipeline.ts'
 import { type Stream, stream } from '../../core/stream.ts'
 import type { EpochBounds } from '../../core/task.ts'
-import { listSource } from './list-source.ts'
-import { Trial } from './trial.ts'
+import { listSource } from '../../testing/list-source.ts'
+import { Trial } from '../../testing/trial.ts'
 
 /** What happened to somebody. */
 export interface Doing {

@@ -1,4 +1,4 @@
-import type { Source } from '../../core/source.ts'
+import type { Source } from '../core/source.ts'
 
 /** A source whose records a test holds in its hand. */
 export interface ListSource extends Source {

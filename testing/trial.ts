@@ -1,11 +1,11 @@
-import { describe } from '../../core/compaction.ts'
-import { silentLogger } from '../../core/logger.ts'
-import { createMetrics } from '../../core/metrics.ts'
-import type { Pipeline } from '../../core/pipeline.ts'
-import type { RowMeta, Sink } from '../../core/sink.ts'
-import type { EpochBounds } from '../../core/task.ts'
-import { startWorker, type Worker, type WorkerOptions } from '../../core/worker.ts'
-import { MemoryDisk, memoryStore } from '../../state/memory.ts'
+import { describe } from '../core/compaction.ts'
+import { silentLogger } from '../core/logger.ts'
+import { createMetrics } from '../core/metrics.ts'
+import type { Pipeline } from '../core/pipeline.ts'
+import type { RowMeta, Sink, Outcome as SinkOutcome } from '../core/sink.ts'
+import type { EpochBounds } from '../core/task.ts'
+import { startWorker, type Worker, type WorkerOptions } from '../core/worker.ts'
+import { MemoryDisk, memoryStore } from '../state/memory.ts'
 import { type ListSource, listSource } from './list-source.ts'
 import { type ManualRuntime, manualRuntime, turn } from './manual-runtime.ts'
 
@@ -38,13 +38,17 @@ export interface TrialOptions {
   epoch?: () => EpochBounds
   /** Whether the process dies before this commit, counted over all lives from 1, is durable. @default never */
   dies?: (commit: number) => boolean
+  /** What a sink answers, of the first attempt at a batch on; undefined: it is applied. */
+  answer?: (output: string) => { readonly took: boolean; readonly outcome: SinkOutcome } | undefined
+  /** Epoch milliseconds at which the clock begins. */
+  start?: number
   disk?: MemoryDisk
   worker?: Partial<WorkerOptions>
 }
 
 /** A pipeline at work on lists, in memory, under a clock of its own: cut, killed and started again as a test wants. */
 export class Trial {
-  readonly runtime: ManualRuntime = manualRuntime()
+  readonly runtime: ManualRuntime
   readonly disk: MemoryDisk
   readonly sources: Readonly<Record<string, ListSource>>
   /** Epochs that became durable. */
@@ -61,6 +65,7 @@ export class Trial {
 
   constructor(options: TrialOptions) {
     this.options = options
+    this.runtime = manualRuntime(options.start)
     this.disk = options.disk ?? new MemoryDisk()
     this.sources = Object.fromEntries(
       Object.entries(options.inputs).map(([name, lists]) => [name, listSource(name, lists)]),
@@ -85,9 +90,9 @@ export class Trial {
     await this.settle()
   }
 
-  /** Moves the clock while the pipeline runs. */
-  async advance(ms: number): Promise<void> {
-    await this.runtime.advance(ms)
+  /** Moves the clock while the pipeline runs, by strides of at most so many milliseconds. */
+  async advance(ms: number, stride?: number): Promise<void> {
+    await this.runtime.advance(ms, stride)
     await this.settle()
   }
 
@@ -195,12 +200,14 @@ export class Trial {
           if (known !== undefined && known !== text) {
             this.failure = new Error(`batch ${name} came again with other bytes`)
           }
+          const answer = known === undefined ? this.options.answer?.(output!) : undefined
+          if (answer && !answer.took) return answer.outcome
           if (known === undefined) {
             this.delivered.set(name, text)
             const rows = (this.rows[`${output}/${task.split('/').at(-1)}`] ??= [])
             for (const line of text.trimEnd().split('\n')) rows.push(JSON.parse(line))
           }
-          return { kind: 'applied' }
+          return answer?.outcome ?? { kind: 'applied' }
         },
         close: async () => undefined,
       }),

@@ -1,0 +1,1 @@
+export { type Email, type TestOptions, type TestPipeline, testPipeline } from './test-pipeline.ts'
