@@ -4,6 +4,7 @@ import { deadLettersCommand } from './dead-letters.ts'
 import { docsCommand } from './docs.ts'
 import { asMillraceError, exitCodeOf } from './exit-code.ts'
 import { graphCommand } from './graph.ts'
+import { initCommand } from './init.ts'
 import { version } from './package.ts'
 import { runCommand } from './run.ts'
 import { sqlCommand } from './sql.ts'
@@ -13,6 +14,7 @@ import { err } from './terminal.ts'
 
 const PAGE = `
 Begin with:
+  millrace init my-pipelines                                 a project of your own, with a pipeline and its test
   millrace run FILE --input NAME=events.jsonl --until-end    run a pipeline file over a file of the past
   millrace check FILE                                        look for mistakes in it before
   millrace graph FILE                                        draw it
@@ -35,6 +37,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     .showHelpAfterError('(--help says what there is)')
     .addHelpText('after', PAGE)
   const commands = [
+    initCommand(),
     runCommand(),
     checkCommand(),
     graphCommand(),

@@ -162,3 +162,25 @@ test('npx millrace runs it to its end, and a second time has nothing left to do'
   expect(await toEnd()).toMatchObject({ read: 0 })
   expect(statSync(join(user, 'out/carts-0.jsonl')).size).toBe(carts.join('\n').length + 1)
 }, 120_000)
+
+test('millrace init writes a project that installs, runs, passes its test and its check', async () => {
+  const [tarball] = readdirSync(folder).filter((name) => name.endsWith('.tgz'))
+  const project = join(folder, 'mine')
+  await millrace('init', project, '--from', join(folder, tarball!))
+  const npm = (...args: string[]) => run('npm', args, { cwd: project, env })
+  await npm('install', '--no-audit', '--no-fund')
+  expect((await npm('start')).stdout).toMatch(/left-carts/)
+  expect(readFileSync(join(project, 'out/events-0.jsonl'), 'utf8').trimEnd().split('\n')).toHaveLength(7)
+  const mails = readdirSync(join(project, '.millrace/outbox/mails'), { recursive: true }).filter((name) =>
+    String(name).endsWith('.json'),
+  )
+  expect(mails).toHaveLength(2)
+  expect((await npm('test')).stdout).toMatch(/pass 1/)
+  expect((await npm('run', 'check')).stdout).toMatch(/left-carts/)
+  writeFileSync(
+    join(project, 'pipelines/left-carts.ts'),
+    readFileSync(join(project, 'pipelines/left-carts.ts'), 'utf8').replace("e.type === 'order'", "e.typo === 'order'"),
+  )
+  await expect(npm('run', 'check')).rejects.toMatchObject({ stdout: expect.stringContaining('typo') })
+  await expect(millrace('init', project)).rejects.toThrow(/is not empty/)
+}, 240_000)
