@@ -32,6 +32,8 @@ export function makeProject(dir: string, { from = `^${version()}` }: { from?: st
 `)
 }
 
+/** A file's text, which stands indented in this one. */
+const page = (text: string) => text.replaceAll(/^ {2}/gm, '').trimStart()
 const json = (value: unknown) => `${JSON.stringify(value, undefined, 2)}\n`
 
 function files(name: string, from: string): Record<string, string> {
@@ -94,60 +96,63 @@ npx millrace docs absence
   }
 }
 
-const PIPELINE = `import { pipeline } from 'millrace'
-import { absence, dedup } from 'millrace/operators'
-import { esp, file } from 'millrace/sinks'
-import { fromKafka } from 'millrace/sources'
-import { z } from 'zod'
+const PIPELINE = page(`
+  import { pipeline } from 'millrace'
+  import { absence, dedup } from 'millrace/operators'
+  import { esp, file } from 'millrace/sinks'
+  import { fromKafka } from 'millrace/sources'
+  import { z } from 'zod'
 
-const ShopEvent = z.object({ id: z.string(), visitor: z.string(), type: z.enum(['view', 'cart', 'order']), at: z.number() })
+  const ShopEvent = z.object({ id: z.string(), visitor: z.string(), type: z.enum(['view', 'cart', 'order']), at: z.number() })
 
-const events = fromKafka({ topic: 'shop.events', schema: ShopEvent, key: (e) => e.visitor, time: (e) => e.at, lateness: '1m' })
-  .pipe(dedup({ by: (e) => e.id, within: '24h' }))
-const left = events.pipe(absence({ after: (e) => e.type === 'cart', unless: (e) => e.type === 'order', within: '30m' }))
+  const events = fromKafka({ topic: 'shop.events', schema: ShopEvent, key: (e) => e.visitor, time: (e) => e.at, lateness: '1m' })
+    .pipe(dedup({ by: (e) => e.id, within: '24h' }))
+  const left = events.pipe(absence({ after: (e) => e.type === 'cart', unless: (e) => e.type === 'order', within: '30m' }))
 
-export const leftCarts = pipeline('left-carts', {
-  events: events.to(file({ path: 'out/events.jsonl' })),
-  mails: left.to(esp({ event: 'Cart Abandoned', recipient: (c) => c.key, expiresAfter: '6h' })),
-})
-`
+  export const leftCarts = pipeline('left-carts', {
+    events: events.to(file({ path: 'out/events.jsonl' })),
+    mails: left.to(esp({ event: 'Cart Abandoned', recipient: (c) => c.key, expiresAfter: '6h' })),
+  })
+`)
 
-const TEST = `import assert from 'node:assert/strict'
-import test from 'node:test'
-import { testPipeline } from 'millrace/testing'
-import { leftCarts } from '../pipelines/left-carts.ts'
+const TEST = page(`
+  import assert from 'node:assert/strict'
+  import test from 'node:test'
+  import { testPipeline } from 'millrace/testing'
+  import { leftCarts } from '../pipelines/left-carts.ts'
 
-const at = (clock: string) => Date.parse(\`2026-03-02T\${clock}Z\`)
+  const at = (clock: string) => Date.parse(\`2026-03-02T\${clock}Z\`)
 
-test('who leaves a cart for half an hour gets a mail, and who orders does not', async () => {
-  const shop = await testPipeline(leftCarts)
-  await shop.feed('shop.events', [
-    { id: '1', visitor: 'ann', type: 'cart', at: at('09:00') },
-    { id: '2', visitor: 'bob', type: 'cart', at: at('09:05') },
-    { id: '3', visitor: 'bob', type: 'order', at: at('09:20') },
-  ])
-  await shop.advance('1h')
-  assert.deepEqual(shop.emails.map(({ recipient }) => recipient), ['ann'])
-  await shop.everySplit()
-})
-`
+  test('who leaves a cart for half an hour gets a mail, and who orders does not', async () => {
+    const shop = await testPipeline(leftCarts)
+    await shop.feed('shop.events', [
+      { id: '1', visitor: 'ann', type: 'cart', at: at('09:00') },
+      { id: '2', visitor: 'bob', type: 'cart', at: at('09:05') },
+      { id: '3', visitor: 'bob', type: 'order', at: at('09:20') },
+    ])
+    await shop.advance('1h')
+    assert.deepEqual(shop.emails.map(({ recipient }) => recipient), ['ann'])
+    await shop.everySplit()
+  })
+`)
 
-const CI = `name: ci
-on: [push, pull_request]
-jobs:
-  test:
-    runs-on: ubuntu-latest
-    steps:
-      - uses: actions/checkout@v4
-      - uses: actions/setup-node@v4
-        with: { node-version: 26, cache: npm }
-      - run: npm ci
-      - run: npm run check
-      - run: npm test
-`
+const CI = page(`
+  name: ci
+  on: [push, pull_request]
+  jobs:
+    test:
+      runs-on: ubuntu-latest
+      steps:
+        - uses: actions/checkout@v4
+        - uses: actions/setup-node@v4
+          with: { node-version: 26, cache: npm }
+        - run: npm ci
+        - run: npm run check
+        - run: npm test
+`)
 
 const MORNING = Date.UTC(2026, 2, 2, 9)
-/** Four people in a morning: one order, one repeat, one line that is no event. */
+/** Four people in a morning: one order, and one event that comes twice. */
 const SAMPLE = [
   ['ann', 'view', 0],
   ['ann', 'cart', 2],
@@ -156,7 +161,7 @@ const SAMPLE = [
   ['cyd', 'view', 9],
   ['bob', 'order', 21],
   ['cyd', 'cart', 30],
-  ['dan', 'stolen', 31],
+  ['dan', 'view', 31],
   ['dan', 'view', 75],
 ].map(([visitor, type, minute]) => ({
   id: `${visitor}-${type}-${minute}`,

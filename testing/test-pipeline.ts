@@ -30,8 +30,8 @@ export interface TestOptions {
 /** A pipeline at work in the engine, on a store in memory, with a clock that the test moves. Nothing leaves the process. */
 export interface TestPipeline<O> {
   /**
-   * Gives a source some records, as they would come in, and lets the pipeline work until it has nothing left to do. The
-   * clock is then no earlier than what has happened.
+   * Gives a source some records as they would come in, one after the other, and lets the pipeline work until it has nothing
+   * left to do. The clock goes on to the event time of each, where it is not that far yet.
    *
    * @param source its name, or the stream itself, which types the records
    */
@@ -125,12 +125,17 @@ export async function testPipeline<O>(pipeline: Pipeline<O>, options: TestOption
       const name = typeof source === 'string' ? source : nameOf(nodeOf(source, 'feed: the source'))
       known('source', name, names)
       const { options } = plan.sources.find((each) => each.name === name)!.node
-      const times = records.flatMap((record) => timeOf(options, record))
-      start ??= times[0]
+      const timed = records.map((record) => ({ record, time: timeOf(options, record) }))
+      start ??= timed.find(({ time }) => time !== undefined)?.time
       await step(async (on) => {
-        const ahead = Math.max(...times) - on.runtime.now()
-        if (ahead > 0) await on.advance(ahead, ahead / STRIDES)
-        for (const record of records) on.sources[name]!.push(structuredClone(record))
+        for (const { record, time } of timed) {
+          const ahead = (time ?? 0) - on.runtime.now()
+          if (ahead > 0) {
+            await on.settle()
+            await on.advance(ahead, ahead / 10)
+          }
+          on.sources[name]!.push(structuredClone(record))
+        }
         await on.settle()
       })
     },
@@ -242,13 +247,13 @@ function nameOf(node: ReturnType<typeof nodeOf>): string {
   throw new MillraceError('BAD_OPTION', 'feed: the stream must come from one source; name it by its text')
 }
 
-/** The event time of a record as it comes in; none of one that does not fit. */
-function timeOf(options: { schema: any; time(value: any): number }, record: unknown): number[] {
+/** The event time of a record as it comes in; undefined of one that does not fit. */
+function timeOf(options: { schema: any; time(value: any): number }, record: unknown): number | undefined {
   try {
     const result = options.schema['~standard'].validate(record)
     const time = result.issues === undefined ? options.time(result.value) : Number.NaN
-    return Number.isFinite(time) ? [time] : []
+    return Number.isFinite(time) ? time : undefined
   } catch {
-    return []
+    return undefined
   }
 }

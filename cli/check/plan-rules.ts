@@ -70,7 +70,8 @@ function latenessRule(plan: Plan, parts: Parts, findings: Findings): void {
 
 function boundsRule(plan: Plan, parts: Parts, findings: Findings): void {
   for (const { node, name } of plan.nodes) {
-    if (node.kind !== 'operator') continue
+    // a record of a person has no end, and reconcile is there to keep it
+    if (node.kind !== 'operator' || node.definition.kind === 'reconcile') continue
     for (const [piece, declaration] of Object.entries(node.definition.state ?? {})) {
       if (declaration.kind === 'timers') continue
       const lasts = declaration.kind === 'table' ? declaration.ttl : declaration.within

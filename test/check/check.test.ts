@@ -17,13 +17,16 @@ const check = async (...args: string[]) => {
 }
 const codes = (report: { findings: { code: string }[] }) => report.findings.map(({ code }) => code)
 
-test('the pipelines that are shipped give nothing', async () => {
-  const { code, report } = await check(join(ROOT, 'pipelines/cart-abandonment.ts'), '--json')
-  expect(report).toMatchObject({ pipelines: ['cart-abandonment'], findings: [] })
-  expect(report.types).toMatch(/^checked with TypeScript/)
-  expect(report.samples).toMatch(/^240 records/)
-  expect(code).toBe(0)
-})
+test.each(['cart-abandonment', 'profile-sync', 'engagement-hourly'])(
+  'the shipped pipeline %s gives nothing',
+  async (name) => {
+    const { code, report } = await check(join(ROOT, `pipelines/${name}.ts`), '--json')
+    expect(report).toMatchObject({ pipelines: [name], findings: [] })
+    expect(report.types).toMatch(/^checked with TypeScript/)
+    expect(report.samples).toMatch(/240 records/)
+    expect(code).toBe(0)
+  },
+)
 
 test('the pipeline of the README gives nothing', async () => {
   user.write('left-carts.ts', named('pipelines/left-carts.ts').code.replace('./schemas', './'))

@@ -33,9 +33,9 @@ const ALLOWED: Readonly<Record<Folder, readonly string[]>> = {
   pipelines: ['millrace', 'millrace/operators', 'millrace/sources', 'millrace/sinks', 'zod', 'rxjs'],
 }
 
-/** The program that makes the sample is a tool, and no pipeline. */
-const TOOL = 'pipelines/samples/make-shop-events.ts'
-const sources = projectFiles('.ts').filter((path) => FOLDERS.includes(path.split('/')[0] as Folder) && path !== TOOL)
+/** The programs that make the samples are tools, and no pipelines. */
+const TOOL = /^pipelines\/samples\/make-/
+const sources = projectFiles('.ts').filter((path) => FOLDERS.includes(path.split('/')[0] as Folder) && !TOOL.test(path))
 
 function offences(path: string, text: string): string[] {
   const folder = path.split('/')[0] as Folder

@@ -170,7 +170,7 @@ test('millrace init writes a project that installs, runs, passes its test and it
   const npm = (...args: string[]) => run('npm', args, { cwd: project, env })
   await npm('install', '--no-audit', '--no-fund')
   expect((await npm('start')).stdout).toMatch(/left-carts/)
-  expect(readFileSync(join(project, 'out/events-0.jsonl'), 'utf8').trimEnd().split('\n')).toHaveLength(7)
+  expect(readFileSync(join(project, 'out/events-0.jsonl'), 'utf8').trimEnd().split('\n')).toHaveLength(8)
   const mails = readdirSync(join(project, '.millrace/outbox/mails'), { recursive: true }).filter((name) =>
     String(name).endsWith('.json'),
   )
