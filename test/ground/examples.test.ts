@@ -8,6 +8,7 @@ import * as core from '../../core/index.ts'
 import * as operators from '../../operators/index.ts'
 import * as sinks from '../../sinks/index.ts'
 import * as sources from '../../sources/index.ts'
+import * as testing from '../../testing/index.ts'
 import { blocksOf, type Example, examples, pages, workspace } from '../support/examples.ts'
 import { ROOT, textOf } from '../support/project.ts'
 
@@ -24,6 +25,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   'millrace/operators': Object.keys(operators),
   'millrace/sources': Object.keys(sources),
   'millrace/sinks': Object.keys(sinks),
+  'millrace/testing': Object.keys(testing),
 }
 const EVENTS = `import { fromFile as fromSample } from 'millrace/sources'
 import { ShopEvent as Sample } from ${JSON.stringify('../pipelines/schemas/shop-event.ts')}
