@@ -5,12 +5,24 @@ import {
   filter,
   flatMap,
   hopping,
+  join,
+  joinAsOf,
+  joinLatest,
+  keyBy,
+  latest,
   map,
   mapAsync,
+  patch,
   rateOf,
+  reconcile,
+  route,
+  sample,
   scan,
+  sequence,
+  series,
   session,
   sessionize,
+  throttle,
   tumbling,
 } from '../operators/index.ts'
 import type { NumberRecord } from '../test/support/number-source.ts'
@@ -152,4 +164,119 @@ export const CASES: Readonly<Record<string, Case>> = {
       }
     },
   },
+  keyBy: {
+    flow: (numbers) => numbers.pipe(keyBy((e) => e.n % 1_000)),
+    loop: () => (e) => (`${e.n % 1_000}`.length > 0 ? 1 : 0),
+  },
+  route: {
+    flow: (numbers) => numbers.pipe(route({ even: (e) => e.n % 2 === 0 })),
+    loop: () => (e) => ({ from: e.n % 2 === 0 ? 'even' : 'rest', value: e }).from.length > 0 ? 1 : 0,
+  },
+  patch: {
+    flow: (numbers) => numbers.pipe(patch((e) => ({ n: e.n }))),
+    loop: () => (e) => ({ set: { n: e.n } }).set.n < 0 ? 0 : 1,
+  },
+  latest: { flow: (numbers) => numbers.pipe(latest({ ttl: '1d' })), loop: () => newest() },
+  throttle: {
+    flow: (numbers) => numbers.pipe(throttle({ per: '1m' })),
+    loop: () => {
+      const passed = new Map<string, number>()
+      return ({ key, at }) => {
+        const before = passed.get(key)
+        if (before !== undefined && at - before < MINUTE) return 0
+        passed.set(key, at)
+        return 1
+      }
+    },
+  },
+  sample: {
+    flow: (numbers) => numbers.pipe(sample({ every: '1m' })),
+    loop: () => sums(MINUTE),
+  },
+  sequence: {
+    flow: (numbers) =>
+      numbers.pipe(sequence({ steps: { a: (e) => e.n % 3 === 0, b: (e) => e.n % 3 === 1 }, within: '30s' })),
+    loop: () => {
+      const begun = new Map<string, number>()
+      return ({ key, n, at }) => {
+        const began = begun.get(key)
+        if (n % 3 === 0 && began === undefined) begun.set(key, at)
+        if (n % 3 !== 1 || began === undefined) return 0
+        begun.delete(key)
+        return at - began <= 30_000 ? 1 : 0
+      }
+    },
+  },
+  series: {
+    flow: (numbers) =>
+      numbers.pipe(
+        series({ after: (e) => e.n % 10 === 0, steps: { a: '10s', b: '20s' }, unless: (e) => e.n % 10 === 1 }),
+      ),
+    loop: () => {
+      const begun = new Map<string, number>()
+      return ({ key, n, at }) => {
+        if (n % 10 === 0) begun.set(key, at)
+        if (n % 10 === 1) begun.delete(key)
+        return begun.size < 0 ? 1 : 0
+      }
+    },
+  },
+  reconcile: {
+    flow: (numbers) =>
+      numbers.pipe(
+        map((e) => ({
+          from: e.n % 2 === 0 ? ('crm' as const) : ('web' as const),
+          value: { set: { n: e.n, seen: e.at } },
+        })),
+        reconcile({ trust: ['crm', 'web'], fields: { seen: 'max' } }),
+      ),
+    loop: () => {
+      const people = new Map<string, { n: number; seen: number }>()
+      return ({ key, n, at }) => {
+        people.set(key, { n, seen: Math.max(people.get(key)?.seen ?? 0, at) })
+        return 1
+      }
+    },
+  },
+  join: {
+    flow: (numbers) =>
+      numbers.pipe(
+        filter((e) => e.n % 2 === 0),
+        join(numbers.pipe(filter((e) => e.n % 2 === 1)), { after: '20s' }),
+      ),
+    loop: () => {
+      const lefts = new Map<string, number[]>()
+      return ({ key, n, at }) => {
+        const own = (lefts.get(key) ?? []).filter((time) => time >= at - 20_000)
+        if (n % 2 === 1) return own.length
+        lefts.set(key, [...own, at])
+        return 0
+      }
+    },
+  },
+  joinLatest: {
+    flow: (numbers) =>
+      numbers.pipe(
+        filter((e) => e.n % 2 === 0),
+        joinLatest(numbers.pipe(filter((e) => e.n % 2 === 1)), { ttl: '1d', kind: 'left' }),
+      ),
+    loop: () => newest(),
+  },
+  joinAsOf: {
+    flow: (numbers) =>
+      numbers.pipe(
+        filter((e) => e.n % 2 === 0),
+        joinAsOf(numbers.pipe(filter((e) => e.n % 2 === 1)), { history: '1m', kind: 'left' }),
+      ),
+    loop: () => newest(),
+  },
+}
+
+/** The latest number of a key. */
+function newest() {
+  const known = new Map<string, number>()
+  return ({ key, n }: NumberRecord): number => {
+    known.set(key, n)
+    return 1
+  }
 }

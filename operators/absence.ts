@@ -82,8 +82,10 @@ export function absence<T, F extends Predicate<T>>(
       const read = (key: string) => (known.get(key) as Known<A> | undefined) ?? NOTHING
 
       const write = (key: string, { waits, stops, ran }: Known<A>) => {
-        // a late record may still come for any wait that has not fired: what bears on none of them can go
-        const horizon = clock.watermark - within
+        // what bears on no wait that is still open, or that a late record may still open, can go; of a wait that is to be
+        // ignored, what stopped the one before bears on it as well
+        const open = Math.min(clock.watermark - within, waits[0]?.at ?? Number.POSITIVE_INFINITY)
+        const horizon = again === 'ignore' ? open - within : open
         const kept = stops.length > 0 && stops[0]! < horizon ? stops.filter((stop) => stop >= horizon) : stops
         if (waits.length === 0 && kept.length === 0 && (ran === undefined || ran < horizon)) return known.delete(key)
         // for as long as the newest of it: an older record, or a timer, must not shorten its life

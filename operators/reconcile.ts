@@ -190,12 +190,10 @@ export function reconcile<T extends FromSource>(
             const kept = rule.place(known, say)
             if (kept !== known) says[field] = kept
             else if (known.some((other) => sameSay(other, say))) continue
-            if (dead !== undefined && !isAlive(say, dead)) {
-              reject(field, 'deleted')
-              continue
-            }
             const winner = winnerOf(rule, kept, dead)
-            if (!winner || !rule.counts(say, winner, kept))
+            // a say that a deletion takes may still be its source's last word, in the place of one that counted
+            if (dead !== undefined && !isAlive(say, dead)) reject(field, 'deleted')
+            else if (!winner || !rule.counts(say, winner, kept))
               reject(field, winner ? rule.reason(say, winner) : 'lower-trust')
             if (set === null) graves.set(key, time + tombstones)
             if (!anew && !same(fieldOf(rule, known, dead), winner?.[3] ?? null)) changed.push(field)

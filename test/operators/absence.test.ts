@@ -49,8 +49,11 @@ describe.each(['restart', 'ignore'] as const)(
         })
       })
     }
-    const order = (list: readonly { key: string; at: number }[]) =>
-      [...list].sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.at - b.at))
+    // of several carts of one time it may be any: which came last, or too late, is the order of arrival's affair
+    const order = (list: readonly { key: string; value: Doing; at: number }[]) =>
+      list
+        .map(({ key, value: { worth: _, ...value }, at }) => ({ key, value, at }))
+        .sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.at - b.at))
 
     test('tells of each wait that ended in silence, whatever the order, the lateness and the cuts', async () => {
       await fc.assert(
@@ -77,7 +80,7 @@ describe.each(['restart', 'ignore'] as const)(
             expect(order(main)).toEqual(order(reference(records)))
           },
         ),
-        { numRuns: 80 },
+        { numRuns: 150 },
       )
     })
   },
