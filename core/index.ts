@@ -1,5 +1,6 @@
 export type { Duration, Size } from './duration.ts'
 export { ERROR_CODES, type ErrorCode, MillraceError } from './errors.ts'
+export type { Group, GroupMember, GroupRecord } from './group.ts'
 export type { Logger } from './logger.ts'
 export { createMetrics, type Metrics } from './metrics.ts'
 export type { AsyncMeta, Key, Keyed, Meta, Named, Operator, OperatorDefinition } from './operator.ts'

@@ -1,3 +1,4 @@
+import type { Group } from './group.ts'
 import type { Logger } from './logger.ts'
 import type { Metrics } from './metrics.ts'
 import type { Runtime } from './runtime.ts'
@@ -22,6 +23,11 @@ export interface ConnectorContext {
   readonly runtime: Runtime
   readonly logger: Logger
   readonly metrics: Metrics
+  /**
+   * What several connectors of one worker use together, such as a connection or a consumer group: made by the first that
+   * asks for it under a name, and given to the others.
+   */
+  share<T>(name: string, make: () => T): T
 }
 
 /** One record as a source read it, before it is decoded. */
@@ -74,6 +80,8 @@ export interface OpenSource {
   readonly unit: 'records' | 'bytes'
   /** Says, in a few words, which stand-in was taken and where it is; absent when the system is real. */
   readonly standIn?: string
+  /** Who hands its partitions out to several workers; absent where each worker reads them all. Shared by the sources that are assigned together. */
+  readonly group?: Group
   /** The value of a record. A throw makes the record a dead letter. */
   decode(record: RawRecord): unknown
   /**

@@ -6,6 +6,7 @@ import type { Metrics } from './metrics.ts'
 import { type Pipeline, planOf } from './pipeline.ts'
 import { QuantileSketch } from './quantiles.ts'
 import type { Runtime } from './runtime.ts'
+import { sharing } from './share.ts'
 import { SinkHost } from './sink-host.ts'
 import type { ConnectorContext, OpenSource, Source } from './source.ts'
 import type { SinkStatus, SourceStatus, WorkerStatus } from './status.ts'
@@ -80,6 +81,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     runtime,
     logger,
     metrics,
+    share: sharing(),
   }
   const sources: TaskSource[] = []
   const hosts: SinkHost[] = []

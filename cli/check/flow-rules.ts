@@ -7,6 +7,7 @@ import { createMetrics } from '../../core/metrics.ts'
 import { type Pipeline, planOf } from '../../core/pipeline.ts'
 import type { PlanNode } from '../../core/plan.ts'
 import { systemRuntime } from '../../core/runtime.ts'
+import { sharing } from '../../core/share.ts'
 import type { OpenSink } from '../../core/sink.ts'
 import type { Source } from '../../core/source.ts'
 import { counted } from '../format.ts'
@@ -71,6 +72,7 @@ export async function flowRules({ pipeline, parts, inputs, findings }: FlowRules
         runtime: systemRuntime,
         logger: silentLogger,
         metrics: createMetrics(),
+        share: sharing(),
       })
     }
     await tryOut({ pipeline, parts, inputs, findings }, samples, encoders)

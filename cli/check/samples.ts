@@ -1,6 +1,7 @@
 import { silentLogger } from '../../core/logger.ts'
 import { createMetrics } from '../../core/metrics.ts'
 import { systemRuntime } from '../../core/runtime.ts'
+import { sharing } from '../../core/share.ts'
 import type { RawRecord, Source } from '../../core/source.ts'
 import type { SourceOptions, StreamNode } from '../../core/stream.ts'
 import { type JsonSchema, sampleOf, textOf } from './json-schema.ts'
@@ -31,6 +32,7 @@ export async function inputSample(input: Source, dataDir: string): Promise<Sampl
       runtime: systemRuntime,
       logger: silentLogger,
       metrics: createMetrics(),
+      share: sharing(),
     },
     { untilEnd: true },
   )

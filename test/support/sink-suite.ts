@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { silentLogger } from '../../core/logger.ts'
 import { createMetrics } from '../../core/metrics.ts'
 import { systemRuntime } from '../../core/runtime.ts'
+import { sharing } from '../../core/share.ts'
 import type { Delivery, OpenSink, Outcome, RowMeta, Sink } from '../../core/sink.ts'
 import type { ConnectorContext } from '../../core/source.ts'
 
@@ -34,6 +35,7 @@ export function connectorContext(dataDir: string, given: Partial<ConnectorContex
     runtime: systemRuntime,
     logger: silentLogger,
     metrics: createMetrics(),
+    share: sharing(),
     ...given,
   }
 }

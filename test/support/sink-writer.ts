@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { silentLogger } from '../../core/logger.ts'
 import { createMetrics } from '../../core/metrics.ts'
 import { systemRuntime } from '../../core/runtime.ts'
+import { sharing } from '../../core/share.ts'
 import type { Delivery, OpenSink, RowMeta, Sink } from '../../core/sink.ts'
 import { esp } from '../../sinks/esp.ts'
 import { file } from '../../sinks/file.ts'
@@ -57,6 +58,7 @@ if (import.meta.main) {
     runtime: systemRuntime,
     logger: silentLogger,
     metrics: createMetrics(),
+    share: sharing(),
   })
   await open.attach?.(TASK, undefined)
   for (let n = 0; ; n++) {
