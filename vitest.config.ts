@@ -6,6 +6,7 @@ export default defineConfig({
   ssr: { resolve: { conditions: ['source'] } },
   test: {
     include: ['test/**/*.test.ts'],
+    globalSetup: ['test/support/servers/setup.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,
