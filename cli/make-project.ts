@@ -11,6 +11,8 @@ import { out, plain } from './terminal.ts'
  */
 export function makeProject(dir: string, { from = `^${version()}` }: { from?: string }): void {
   const folder = resolve(dir)
+  // what lies beside this folder does not lie beside the new one's package.json
+  const spec = existsSync(resolve(from)) ? `file:${resolve(from)}` : from
   if (existsSync(folder) && readdirSync(folder).length > 0)
     throw new MillraceError('BAD_OPTION', `${plain(dir)} is not empty: name a folder that is, or that is not there yet`)
   const name =
@@ -18,7 +20,7 @@ export function makeProject(dir: string, { from = `^${version()}` }: { from?: st
       .toLowerCase()
       .replaceAll(/[^a-z0-9-]+/g, '-')
       .replaceAll(/^-+|-+$/g, '') || 'pipelines'
-  for (const [path, text] of Object.entries(files(name, from))) {
+  for (const [path, text] of Object.entries(files(name, spec))) {
     mkdirSync(dirname(join(folder, path)), { recursive: true })
     writeFileSync(join(folder, path), text, { flag: 'wx' })
   }
@@ -167,5 +169,6 @@ const SAMPLE = [
   id: `${visitor}-${type}-${minute}`,
   visitor,
   type,
+  item: 'book',
   at: MORNING + Number(minute) * 60_000,
 }))

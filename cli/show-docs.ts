@@ -24,11 +24,26 @@ function pathOf(name: string | undefined): string {
   const found =
     pages.get(name.toLowerCase()) ?? [`${name}.md`, `reference/${name}.md`].find((file) => files.includes(file))
   if (found && existsSync(join(DOCS, found))) return join(DOCS, found)
-  const near = [...pages.keys()].filter((title) => title.includes(name.toLowerCase().slice(0, 4)))
+  const wanted = name.toLowerCase()
+  const near = [...pages.keys()].filter(
+    (title) => title.includes(wanted.slice(0, 4)) || edits(title, wanted) <= Math.max(1, wanted.length >> 2),
+  )
   throw new MillraceError(
     'BAD_OPTION',
     `there is no page on ${JSON.stringify(plain(name))}${near.length > 0 ? `; near to it: ${near.join(', ')}` : ''}; \`millrace docs\` lists what there is`,
   )
+}
+
+/** How many letters must be changed, added or left out to make one text of the other (Levenshtein). */
+function edits(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= from.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= to.length; j++)
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (from[i - 1] === to[j - 1] ? 0 : 1)))
+    row = next
+  }
+  return row[to.length]!
 }
 
 /** The first heading of a page is its name. */

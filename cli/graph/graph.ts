@@ -127,8 +127,12 @@ function pieceOf(piece: StateDeclaration): string {
   return `set, ${lasting(piece.within)}`
 }
 
+/** Three thousand years: what is kept so long is meant to be kept. */
+const AGES = 1e14
+
 /** `30d`, `24h`, `1m`: as an author writes it, to the largest unit that it is a hundredth beyond at most. */
 function lasting(milliseconds: number): string {
+  if (milliseconds >= AGES) return 'for ever'
   const units = [
     ['d', 86_400_000],
     ['h', 3_600_000],
@@ -139,7 +143,7 @@ function lasting(milliseconds: number): string {
     const amount = milliseconds / size
     if (amount >= 1 && Math.abs(amount - Math.round(amount)) < 0.01) return `${Math.round(amount)}${unit}`
   }
-  return Number.isFinite(milliseconds) ? `${milliseconds}ms` : 'for ever'
+  return `${milliseconds}ms`
 }
 
 /** What the author calls a source's schema: a schema does not know its name. */

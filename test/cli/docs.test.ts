@@ -22,10 +22,15 @@ describe('millrace docs', () => {
     for (const name of ['absence', 'merge', 'fromFile', 'clickhouse']) expect(out).toContain(`\`${name}\``)
   })
 
-  test('says which names come near to one that there is not', async () => {
-    const { code, err } = await here.run('docs', 'absents')
-    expect(code).toBe(2)
-    expect(err).toMatch(/no page on "absents"; near to it: absence/)
+  test.each([
+    ['absents', 'absence'],
+    ['abscence', 'absence'],
+    ['tumblin', 'tumbling'],
+    ['keyby', undefined],
+  ])('says which names come near to %s', async (wanted, near) => {
+    const { code, err } = await here.run('docs', wanted)
+    expect(code).toBe(near === undefined ? 0 : 2)
+    if (near !== undefined) expect(err).toContain(`no page on "${wanted}"; near to it: ${near}`)
   })
 })
 

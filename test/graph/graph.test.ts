@@ -55,6 +55,11 @@ returns  file · schema Order · lateness 1h
 `)
 })
 
+test('a record of a person is kept for ever, and the picture says so', async () => {
+  const { out } = await user.run('graph', join(ROOT, 'pipelines/profile-sync.ts'))
+  expect(out).toMatch(/reconcile {2}records: table, for ever · /)
+})
+
 test('Mermaid has every box and line, and takes no text for its own language', async () => {
   const { out } = await user.run('graph', TWENTY, '--format', 'mermaid')
   expect(out.match(/^ {2}n\d+[[({]/gm)).toHaveLength(20)

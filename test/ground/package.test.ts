@@ -16,7 +16,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { projectFiles, ROOT } from '../support/project.ts'
+import { projectFiles, ROOT, textOf } from '../support/project.ts'
 
 const run = promisify(execFile)
 /** What npm gives its children of settings must not reach another npm. */
@@ -163,24 +163,58 @@ test('npx millrace runs it to its end, and a second time has nothing left to do'
   expect(statSync(join(user, 'out/carts-0.jsonl')).size).toBe(carts.join('\n').length + 1)
 }, 120_000)
 
-test('millrace init writes a project that installs, runs, passes its test and its check', async () => {
+test('the tutorial, followed to the letter from an empty folder, gives what it says', async () => {
   const [tarball] = readdirSync(folder).filter((name) => name.endsWith('.tgz'))
-  const project = join(folder, 'mine')
-  await millrace('init', project, '--from', join(folder, tarball!))
-  const npm = (...args: string[]) => run('npm', args, { cwd: project, env })
-  await npm('install', '--no-audit', '--no-fund')
-  expect((await npm('start')).stdout).toMatch(/left-carts/)
-  expect(readFileSync(join(project, 'out/events-0.jsonl'), 'utf8').trimEnd().split('\n')).toHaveLength(8)
-  const mails = readdirSync(join(project, '.millrace/outbox/mails'), { recursive: true }).filter((name) =>
-    String(name).endsWith('.json'),
-  )
-  expect(mails).toHaveLength(2)
-  expect((await npm('test')).stdout).toMatch(/pass 1/)
-  expect((await npm('run', 'check')).stdout).toMatch(/left-carts/)
-  writeFileSync(
-    join(project, 'pipelines/left-carts.ts'),
-    readFileSync(join(project, 'pipelines/left-carts.ts'), 'utf8').replace("e.type === 'order'", "e.typo === 'order'"),
-  )
+  const empty = join(folder, 'empty')
+  mkdirSync(empty)
+  cpSync(join(folder, tarball!), join(empty, tarball!))
+  const page = textOf('docs/authoring.md')
+  expect(page).toContain(`npx --package=./${tarball} millrace init my-pipelines --from ./${tarball}`)
+  const blocks = [...page.matchAll(/^```(sh|ts)\n(?:\/\/ (\S+)\n)?([\s\S]*?)^```$/gm)]
+  const said: string[] = []
+  let cwd = empty
+  for (const [, language, path, text] of blocks) {
+    if (language === 'ts') {
+      writeFileSync(join(cwd, path!), text!)
+      continue
+    }
+    const script = text!.replace(
+      'npx millrace init my-pipelines\n',
+      `npx --yes --package=./${tarball} millrace init my-pipelines --from ./${tarball}\n`,
+    )
+    const { stdout } = await run('bash', ['-ec', `${script}\npwd`], { cwd, env })
+    said.push(stdout)
+    cwd = stdout.trimEnd().split('\n').at(-1)!
+  }
+  const [init, tested, before] = said
+  expect(init).toMatch(/left-carts: 9 records/)
+  const mailsOf = (data: string) =>
+    readdirSync(join(cwd, data, 'outbox/mails'), { recursive: true }).filter((name) => String(name).endsWith('.json'))
+  expect(mailsOf('.millrace')).toHaveLength(2)
+  expect(readFileSync(join(cwd, 'out/events-0.jsonl'), 'utf8').trimEnd().split('\n')).toHaveLength(8)
+  expect(tested).toMatch(/pass 2/)
+  expect(before).toMatch(/my-carts: nothing found\ntypes +checked with TypeScript \S+ by tsconfig.json/)
+  expect(before).toMatch(/→ mails {2}esp, stand-in/)
+  expect(before).toMatch(/my-carts: 9 records .* 1 duplicate, 0 dead letters/)
+  expect(mailsOf('trial')).toHaveLength(2)
+
+  const npm = (...args: string[]) => run('npm', args, { cwd, env })
+  expect((await npm('run', 'check')).stdout).toMatch(/left-carts: nothing found/)
+  const own = join(cwd, 'pipelines/left-carts.ts')
+  expect(readFileSync(own, 'utf8').trimEnd().split('\n').length).toBeLessThan(20)
+  writeFileSync(own, readFileSync(own, 'utf8').replace("e.type === 'order'", "e.typo === 'order'"))
   await expect(npm('run', 'check')).rejects.toMatchObject({ stdout: expect.stringContaining('typo') })
-  await expect(millrace('init', project)).rejects.toThrow(/is not empty/)
+  await expect(millrace('init', cwd)).rejects.toThrow(/is not empty/)
 }, 240_000)
+
+test('an old Node is told what to do', async () => {
+  const bin = readFileSync(join(ROOT, 'bin/millrace.js'), 'utf8')
+  const old = join(folder, 'old.mjs')
+  writeFileSync(old, `${bin.replace('process.versions.node', "'20.1.0'")}`)
+  await expect(run('node', [old, '--version'], { env })).rejects.toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/^error: millrace needs Node 24 or newer, .*npm install --save-dev node@26/),
+  })
+  // what an old one does not have would end it before the message
+  expect(bin).not.toMatch(/import \{[^}]*registerHooks/)
+})
