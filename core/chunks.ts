@@ -50,7 +50,7 @@ export type Chunks = ReturnType<typeof createChunks>
 export function createChunks({ memory, spill }: ChunksOptions) {
   const byId: (Chunk | undefined)[] = [undefined]
   const freeIds: number[] = []
-  const page = Buffer.allocUnsafeSlow(PAGE)
+  const page = Buffer.allocUnsafeSlow(spill === undefined ? 0 : PAGE)
   const pageView = new DataView(page.buffer)
   const cursor: Cursor = { bytes: page, view: pageView, at: 0 }
   const freePlaces: number[] = []

@@ -20,9 +20,16 @@ export interface Fingerprinter {
  * @param secret the store's; any length
  */
 export function fingerprinter(secret: Uint8Array): Fingerprinter {
-  const derived = createHash('sha256').update('millrace fingerprint').update(secret).digest()
+  let derived = keys.get(secret)
+  if (!derived) {
+    derived = createHash('sha256').update('millrace fingerprint').update(secret).digest()
+    keys.set(secret, derived)
+  }
   return chaskey(words(derived, 0), words(derived, 16))
 }
+
+/** Of each store's secret, what was derived from it. */
+const keys = new WeakMap<Uint8Array, Buffer>()
 
 /** Chaskey-12 under one key for texts of bytes, and another for the rest. */
 export function chaskey(narrow: Int32Array, wide: Int32Array): Fingerprinter {

@@ -39,6 +39,8 @@ export interface WorkerOptions {
   readonly toDeadLetters?: boolean
   /** Bounds of an epoch that are tighter than the engine's own. */
   readonly epoch?: EpochBounds
+  /** Whether tables may put what is cold into files under `dataDir`. @default true */
+  readonly cache?: boolean
 }
 
 export interface Worker {
@@ -146,7 +148,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
           renameState: options.renameState ?? {},
           toDeadLetters: options.toDeadLetters ?? false,
           epoch: options.epoch,
-          cache: { directory: join(options.dataDir, 'cache'), bytes: STATE_MEMORY / (tables * partitions) },
+          ...(options.cache === false
+            ? {}
+            : { cache: { directory: join(options.dataDir, 'cache'), bytes: STATE_MEMORY / (tables * partitions) } }),
           failed: (error) => {
             failure ??= error
             for (const task of tasks) task.stop()

@@ -223,7 +223,7 @@ export function memoryStore({ disk = new MemoryDisk(), flush = () => 'committed'
     async commit(change) {
       if (dead()) return never()
       if (closed) return { kind: 'failed', error: new MillraceError('INTERNAL', 'the store is closed. Open it again') }
-      const own = structuredClone(change)
+      const own = copyOf(change)
       return new Promise((settle) => {
         waiting.push({ change: own, settle })
         flushing ??= flushAll()
@@ -257,6 +257,16 @@ export function memoryStore({ disk = new MemoryDisk(), flush = () => 'committed'
       for (const name of untried) disk.task(name)!.deaths -= 1
     },
   }
+}
+
+/** A copy of plain data that shares nothing with it: `structuredClone` takes ten times as long. */
+function copyOf<T>(value: T): T {
+  if (typeof value !== 'object' || value === null) return value
+  if (value instanceof Uint8Array) return new Uint8Array(value) as T
+  if (Array.isArray(value)) return value.map(copyOf) as T
+  const made: Record<string, unknown> = {}
+  for (const key in value) made[key] = copyOf(value[key])
+  return made as T
 }
 
 function opened(task: MemoryTask, deaths: number): OpenedTask {

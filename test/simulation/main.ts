@@ -77,7 +77,7 @@ function child(...args: string[]): Promise<Sum> {
   return new Promise((resolve, reject) => {
     execFile(
       process.execPath,
-      ['--conditions=source', import.meta.filename, '--json', ...args],
+      ['--conditions=source', '--max-semi-space-size=64', import.meta.filename, '--json', ...args],
       { maxBuffer: 1e8 },
       (error, stdout, stderr) => {
         try {

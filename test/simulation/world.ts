@@ -105,7 +105,6 @@ export function createWorld({ seed, without, trace }: WorldOptions): World {
       if (event === undefined) return false
       now = Math.max(now, event.at)
       event.call()
-      await rest()
       return true
     },
     name: () => `${(++names).toString(16).padStart(8, '0')}-${seed.toString(16).padStart(8, '0')}`,
