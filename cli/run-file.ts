@@ -1,5 +1,6 @@
 import { MillraceError } from '../core/errors.ts'
 import { systemRuntime } from '../core/runtime.ts'
+import { clocksOf, clocksText } from './clocks.ts'
 import { dataFlag } from './data-dir.ts'
 import type { LogLevel } from './defaults.ts'
 import { inputsOf } from './inputs.ts'
@@ -74,7 +75,8 @@ export async function runFile(file: string, options: RunOptions): Promise<void> 
   } finally {
     line.clear()
   }
-  out.write(json ? `${summaryJson(status)}\n` : summaryText(status, out, dataFlag(data)))
+  const clocks = clocksOf(pipeline, data)
+  out.write(json ? `${summaryJson(status, clocks)}\n` : summaryText(status, out, dataFlag(data)) + clocksText(clocks))
 }
 
 /** @throws MillraceError BAD_OPTION */

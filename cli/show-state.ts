@@ -96,7 +96,9 @@ export function sizeOfState({ data, json }: Options): void {
 }
 
 function* entriesOf(inspector: StateInspector, operator: string, data: string): Generator<Entry> {
-  const slots = inspector.slots().filter(({ slot }) => slot.slice(0, slot.lastIndexOf('/')) === operator)
+  const slots = inspector
+    .slots()
+    .filter(({ slot }) => slot === operator || slot.slice(0, slot.lastIndexOf('/')) === operator)
   if (slots.length === 0) {
     const known = [...new Set(inspector.slots().map(({ slot }) => slot.slice(0, slot.lastIndexOf('/'))))]
     throw new MillraceError(

@@ -5,6 +5,7 @@ const PAGE = `
 Examples:
   millrace state list                        which operators keep what, how many keys, how old
   millrace state get cart v7k2m9             what the operator "cart" knows of one key
+  millrace state list reconcile/clocks       one piece of an operator's state
   millrace state size                        bytes, and what is staged for the sinks
 
 All of this works while the pipeline runs; it shows the state as of the last commit.
@@ -18,7 +19,7 @@ export function stateCommand(): Command {
   command
     .command('list')
     .description('every piece of state; with an operator, its first entries')
-    .argument('[operator]', 'an operator, such as cart')
+    .argument('[operator]', 'an operator, such as cart, or a piece of its state, such as cart/states')
     .option('--data <DIR>', 'the data directory', DEFAULT_DATA)
     .option('--limit <N>', 'at most so many entries', whole, 50)
     .option('--json', 'one line of JSON each')

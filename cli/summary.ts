@@ -1,4 +1,5 @@
 import type { WorkerStatus } from '../core/status.ts'
+import type { SourceClock } from './clocks.ts'
 import { count, counted, span } from './format.ts'
 import { renderTable } from './table.ts'
 import type { Terminal } from './terminal.ts'
@@ -9,7 +10,7 @@ export function rateOf({ read, seconds }: Pick<WorkerStatus, 'read' | 'seconds'>
 }
 
 /** What `--json` ends with: counts of this run, times in milliseconds. */
-export function summaryJson(status: WorkerStatus): string {
+export function summaryJson(status: WorkerStatus, clocks: readonly SourceClock[] = []): string {
   const { pipeline, read, deadLetters, duplicates, late, seconds, freshness, latency } = status
   const sinks = Object.fromEntries(
     Object.entries(status.sinks).map(([name, { rows, batches, rejected, stagedBatches }]) => [
@@ -28,6 +29,7 @@ export function summaryJson(status: WorkerStatus): string {
     eventsPerSecond: rateOf(status),
     freshness,
     latency,
+    ...(clocks.length > 0 ? { clocks } : {}),
   })
 }
 

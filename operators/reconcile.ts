@@ -3,6 +3,7 @@ import { MillraceError } from '../core/errors.ts'
 import { type Keyed, type Operator, splitKey, stateKey } from '../core/operator.ts'
 import { operate } from '../core/standalone.ts'
 import type { Patch } from './patch.ts'
+import { type Clock, noted } from './reconcile/clocks.ts'
 import { byVersion, type Say, same, stored, type Version } from './reconcile/order.ts'
 import { type FieldRule, max, min, newest, oldest, only, own, union } from './reconcile/rules.ts'
 
@@ -80,16 +81,8 @@ interface Kept {
   readonly dead?: readonly Tombstone[]
 }
 
-/** How far a source's clock is ahead of its events' arrival at most, milliseconds, and when that was seen. */
-interface Clock {
-  readonly ahead: number
-  readonly at: number
-}
-
 /** A record of a person has no end. */
 const FOR_EVER = 1e15
-/** How long the largest lead of a source's clock counts. */
-const CLOCKS = 3_600_000
 const NOTHING: Kept = { n: 0, says: {} }
 
 /**
@@ -101,8 +94,10 @@ const NOTHING: Kept = { n: 0, says: {} }
  * sources. A field that is set to null is cleared, and a deletion clears all that is not newer; both are remembered for
  * `tombstones`, so that what comes late does not bring back what is gone. It gives the record when it has changed, with
  * what changed; what does not count goes to the side stream `rejected`, field by field, with the reason. Events from the
- * future are held to `future` after their arrival. State: one entry a key for ever, one tombstone a deletion, and under
- * `clocks` how far each source's clock runs ahead: `millrace state get reconcile/clocks SOURCE`.
+ * future are held to `future` after their arrival. How far each source's clock runs ahead or behind is estimated from the
+ * quickest event of the last hours; a run says it at its end, and `millrace state list reconcile/clocks` at any time.
+ * State: one entry a key for ever, one tombstone a deletion, one clock a source. Of a field whose `oldest` say counts, the
+ * first 32 says are kept, and the first 32 since a deletion.
  *
  * @example
  * ```ts
@@ -149,8 +144,8 @@ export function reconcile<T extends FromSource>(
     start({ state: { records, clocks, graves }, clock, emit, side }) {
       const watchClock = (source: string, ahead: number, now: number) => {
         const known = clocks.get(source) as Clock | undefined
-        if (known && ahead <= known.ahead && now - known.at < CLOCKS) return
-        clocks.set(source, { ahead, at: now } satisfies Clock, now)
+        const clock = noted(known, ahead, now)
+        if (clock !== known) clocks.set(source, clock, now)
       }
       return {
         next(value, meta) {
@@ -187,7 +182,7 @@ export function reconcile<T extends FromSource>(
             const say: Say = [rank, time, version, set]
             const rule = ruleFor(field)
             const known = says[field] ?? []
-            const kept = rule.place(known, say)
+            const kept = rule.place(known, say, (other) => dead === undefined || isAlive(other, dead))
             if (kept !== known) says[field] = kept
             else if (known.some((other) => sameSay(other, say))) continue
             const winner = winnerOf(rule, kept, dead)

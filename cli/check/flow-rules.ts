@@ -123,6 +123,8 @@ async function tryOut(
     },
     threw(part, error) {
       if (typeof error !== 'object' || error === null || told.has(error)) return
+      // it stops the run, and is told there
+      if (error instanceof MillraceError && error.code === 'FLOW_BROKE_RULES') return
       told.add(error)
       blamed.add(part)
       if (isMutation(error)) changing.add(part)
@@ -183,6 +185,20 @@ async function tryOut(
   const run = (cut: boolean): Promise<DryRun | undefined> =>
     dryRun({ pipeline, samples, encoders, cut, watch, now }).catch((error: unknown) => {
       if (!(error instanceof MillraceError) || error.code !== 'FLOW_BROKE_RULES') throw error
+      const ruled = plan.nodes.find(
+        ({ node, name }) => node.kind === 'operator' && error.message.startsWith(`${node.definition.kind} "${name}": `),
+      )
+      if (ruled) {
+        const { message } = error
+        findings.add({
+          code: error.code,
+          place: siteOf(ruled),
+          operator: ruled.name,
+          problem: `${message.replace(/\. [^.]*$/, '')}: the pipeline would stop at such a record`,
+          instead: message.replace(/^.*\. (?=[^.]*$)/, '').replace(/^T/, 't'),
+        })
+        return undefined
+      }
       const foreign = plan.nodes.filter(({ node }) => node.kind === 'foreign')
       const [only, more] = foreign
       const broke = foreign.find((node) => error.message.includes(foreignName(node))) ?? (more ? undefined : only)

@@ -1,11 +1,10 @@
-import { shown } from '../../core/duration.ts'
 import { MillraceError } from '../../core/errors.ts'
 import { byValue, byVersion, canonical, ofAll, ofOneSource, type Say, same } from './order.ts'
 
 /** How the says of a field become its value. */
 export interface FieldRule {
-  /** What is kept when something more is said; the same list when it adds nothing. */
-  place(says: readonly Say[], say: Say): readonly Say[]
+  /** What is kept when something more is said; the same list when it adds nothing. `alive`: no deletion known so far takes it. */
+  place(says: readonly Say[], say: Say, alive: (say: Say) => boolean): readonly Say[]
   /** The say that gives the value, of those that are alive; undefined when there is none. */
   winner(alive: readonly Say[]): Say | undefined
   /** Whether a say is part of the value. */
@@ -28,21 +27,28 @@ export const newest: FieldRule = {
 
 /** The word of one source. */
 export const only = (trusted: number): FieldRule => ({
-  place: (says, say) => (say[0] === trusted ? newest.place(says, say) : says),
+  place: (says, say, alive) => (say[0] === trusted ? newest.place(says, say, alive) : says),
   winner: newest.winner,
   counts: newest.counts,
   reason: (say) => (say[0] === trusted ? 'older' : 'lower-trust'),
 })
 
-/** So many of the oldest says are kept, so that there is a next one when a tombstone takes the oldest. */
+/**
+ * So many of the oldest says are kept, so that there is a next one when a tombstone takes the oldest; and of those that no
+ * tombstone takes as many, so that what is said after a deletion is not crowded out by what it took.
+ */
 const OLDEST = 32
 const firstToLast = (a: Say, b: Say): number =>
   a[1] - b[1] || a[0] - b[0] || byVersion(a[2], b[2]) || byValue(a[3], b[3])
 
 export const oldest: FieldRule = {
-  place(says, say) {
+  place(says, say, alive) {
     if (say[3] === null || says.some((other) => firstToLast(other, say) === 0)) return says
-    const kept = [...says, say].sort(firstToLast).slice(0, OLDEST)
+    let living = 0
+    const kept = [...says, say].sort(firstToLast).filter((each, i) => {
+      const lives = alive(each) && ++living <= OLDEST
+      return lives || i < OLDEST
+    })
     return kept.includes(say) ? kept : says
   },
   winner: (alive) => alive[0],
@@ -81,39 +87,41 @@ export const union = joined((a: readonly unknown[], b: readonly unknown[]) => {
 export const max = joined((a, b) => (byValue(a, b) >= 0 ? a : b))
 export const min = joined((a, b) => (byValue(a, b) <= 0 ? a : b))
 
-/** Values that a function of one's own is tried on. */
+/** Pairs of different values that a function of one's own is tried on. */
 const TRIES = 200
+/** Values that came before, with which a pair is tried. */
+const THIRDS = 6
 
 /**
- * A function of one's own. It is tried on values as they come: what is not associative, commutative and idempotent would
- * give another record for another order of arrival, and is refused.
+ * A function of one's own. It is tried on values as they come, each with another and with some that came before: what
+ * is not associative, commutative and idempotent would give another record for another order of arrival, and stops the
+ * pipeline.
  */
 export function own(join: (a: any, b: any) => unknown, where: string): FieldRule {
   let tries = 0
-  let third: unknown
+  const before: unknown[] = []
   return joined((a, b) => {
     const ab = join(a, b)
-    if (tries++ < TRIES) {
-      const c = third ?? a
+    if (tries < TRIES && !same(a, b)) {
+      tries++
       const wrong = !same(ab, join(b, a))
-        ? 'commutative'
+        ? 'commutative: for some values, (a, b) and (b, a) give different ones'
         : !same(join(a, a), a)
-          ? 'idempotent'
-          : !same(join(ab, c), join(a, join(b, c)))
-            ? 'associative'
+          ? 'idempotent: for some value, (a, a) does not give a'
+          : [a, ab, ...before].some((c) => !same(join(ab, c), join(a, join(b, c))))
+            ? 'associative: for some values, joining a with b first, or b with c, gives different ones'
             : undefined
       if (wrong !== undefined)
         throw new MillraceError(
-          'OPERATOR_THREW',
-          `${where} is not ${wrong}, as ${shownJson(a)} and ${shownJson(b)} show: the record would depend on the order of arrival. Take a function like a maximum or a union`,
+          'FLOW_BROKE_RULES',
+          `${where} is not ${wrong}, so that the record would depend on the order of arrival. Take a function like a maximum or a union`,
         )
-      third = b
+      before.push(a, b)
+      if (before.length > THIRDS) before.splice(0, 2)
     }
     return ab
   })
 }
-
-const shownJson = (value: unknown) => shown(JSON.stringify(value))
 
 function largest<E>(list: readonly E[], order: (a: E, b: E) => number): E | undefined {
   let found = list[0]

@@ -45,6 +45,7 @@ const MISTAKES: Readonly<Record<string, readonly [code: string, line: number, pr
   'rxjs-own': ['HIDDEN_STATE', 17, /RxJS operator at place 1/, /scan or dedup/],
   'rxjs-own-open': ['RXJS_STATE', 8, /did not complete/, /mapAsync waits/],
   'rxjs-scan': ['RXJS_STATE', 6, /scan of RxJS/, /scan of millrace\/operators/],
+  'rule-depends-on-order': ['FLOW_BROKE_RULES', 7, /rule for spent is not idempotent/, /maximum or a union/],
   'same-name': ['BAD_PIPELINE', 10, /two operators are called "scan"/, /message/],
   'sample-needed': ['SAMPLE_NEEDED', 7, /says more than JSON Schema can/, /--input events=/],
   'sorts-a-list': ['MUTATION', 6, /read only property '0'/, /toSorted/],

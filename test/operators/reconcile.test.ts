@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { merge } from '../../core/stream.ts'
 import { map, patch, reconcile } from '../../operators/index.ts'
+import { type Clock, noted, skewOf } from '../../operators/reconcile/clocks.ts'
 import { checked, operatorSuite } from '../support/operator-suite.ts'
 import { type Cuts, type Doing, doings, START, through } from '../support/through.ts'
 
@@ -296,9 +297,85 @@ test('a rule that depends on the order of arrival is found out', async () => {
         reconcile({ trust: ['web'], fields: { points: rule } }),
       ),
     }))
-  await expect(run((a, b) => a + b)).rejects.toThrow(/OPERATOR_THREW/)
-  await expect(run((a, _b) => a)).rejects.toThrow(/OPERATOR_THREW/)
+  await expect(run((a, b) => a + b)).rejects.toThrow(/rule for points is not idempotent/)
+  await expect(run((a, _b) => a)).rejects.toThrow(/is not commutative/)
+  await expect(run((a, b) => (a + b) / 2)).rejects.toThrow(/is not associative/)
+  // three beats nine, nine beats five, five beats three: each pair agrees, all three do not
+  const game = (a: number, b: number) =>
+    a === b ? a : a + b === 12 ? 3 : a + b === 14 ? 9 : a + b === 8 ? 5 : Math.max(a, b)
+  await expect(run(game)).rejects.toThrow(/is not associative/)
   await expect(run(Math.max)).resolves.toBeDefined()
+})
+
+test('the oldest say after a deletion counts, however many there were before', async () => {
+  const before = Array.from({ length: 50 }, (_, i) => said('web', i, { first: 100 + i }))
+  const deleted = said('shop', 60, {}, { deleted: true })
+  const after = Array.from({ length: 50 }, (_, i) => said('web', 61 + i, { first: 200 + i }))
+  expect((await reconciled([...before, deleted, ...after])).record).toEqual({ first: 200 })
+  expect((await reconciled([...before, ...after.slice(0, 1), deleted])).deleted).toBe(true)
+  expect((await reconciled([deleted, ...after.toReversed(), ...before])).record).toEqual({ first: 200 })
+})
+
+describe('tombstones', () => {
+  const people = (list: readonly Said[]) =>
+    through(
+      { doings: list.map((each) => ({ who: 'ann', what: 'x', worth: 0, at: each.at, said: each }) as Doing) },
+      () => {
+        const made = doings('doings', '0s').pipe(
+          map((e) => {
+            const { from, set, deleted } = (e as Doing & { said: Said }).said
+            return { from, value: { set, ...(deleted ? { deleted } : {}) } }
+          }),
+          reconcile({ trust: TRUST, tombstones: '1m', future: '365d' }),
+        )
+        return { main: made, rejected: made.side('rejected') }
+      },
+    )
+
+  test('a field that was cleared stays so for what is older, as long as the tombstone is kept', async () => {
+    const cleared = [said('web', 0, { city: 'Bonn' }), said('web', 10, { city: null })]
+    const older = said('shop', 5, { city: 'Ulm' })
+    const kept = await people([...cleared, said('web', 69, { vip: true }), older])
+    expect(kept.main.at(-1).record).toEqual({ vip: true })
+    expect(reasons(kept.rejected)).toEqual(['city: older'])
+    const gone = await people([...cleared, said('web', 72, { vip: true }), older])
+    expect(gone.main.at(-1).record).toEqual({ vip: true, city: 'Ulm' })
+  })
+
+  test('a record that was deleted does, too', async () => {
+    const deleted = [said('web', 0, { city: 'Bonn' }), said('web', 10, {}, { deleted: true })]
+    const older = said('shop', 5, { city: 'Ulm' })
+    const kept = await people([...deleted, said('web', 69, {}), older])
+    expect(kept.main.at(-1)).toMatchObject({ record: {}, deleted: true })
+    expect(reasons(kept.rejected)).toEqual(['city: deleted'])
+    const gone = await people([...deleted, said('web', 72, {}), older])
+    expect(gone.main.at(-1)).toMatchObject({ record: { city: 'Ulm' }, deleted: false })
+  })
+})
+
+test('the clock of a source is told by its quickest event of the last one to two hours', () => {
+  const HOUR = 3_600_000
+  const after = (events: readonly (readonly [ahead: number, now: number])[]) =>
+    skewOf(events.reduce<Clock | undefined>((known, [ahead, now]) => noted(known, ahead, now), undefined)!)
+  // three minutes ahead, and between a second and a minute under way
+  expect(after([1, 40, 9, 60].map((late, i) => [180_000 - late * 1_000, i * 60_000]))).toBe(179_000)
+  // behind is below zero
+  expect(
+    after([
+      [-9_000, 0],
+      [-7_000, 1],
+      [-8_000, 2],
+    ]),
+  ).toBe(-7_000)
+  // what an hour said counts for the next one, and not for the one after that
+  const lead: readonly [number, number][] = [
+    [180_000, 0],
+    [500, HOUR],
+    [400, HOUR + 1],
+  ]
+  expect(after(lead)).toBe(180_000)
+  expect(after([...lead, [300, 2 * HOUR]])).toBe(500)
+  expect(after([...lead, [300, 4 * HOUR]])).toBe(300)
 })
 
 test.each([
