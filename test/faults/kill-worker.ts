@@ -4,6 +4,7 @@ import { silentLogger } from '../../core/logger.ts'
 import { createMetrics } from '../../core/metrics.ts'
 import { systemRuntime } from '../../core/runtime.ts'
 import type { OpenSink, Sink } from '../../core/sink.ts'
+import type { Source } from '../../core/source.ts'
 import type { Store } from '../../core/store.ts'
 import { startWorker } from '../../core/worker.ts'
 import { cartAbandonment } from '../../pipelines/cart-abandonment.ts'
@@ -12,21 +13,30 @@ import { sqliteStore } from '../../state/sqlite.ts'
 
 /**
  * Runs the cart pipeline on a file to its end, in a process that kills itself where it is told:
- * `kill-worker.ts DATA FILE [POINT OCCASION]`. Epochs are small, so that there is much to be killed in.
+ * `MILLRACE_KILL_AT='before a commit' MILLRACE_KILL_OCCASION=3 node kill-worker.ts DATA FILE` kills it at the fourth.
+ * Epochs are small, so that there is much to be killed in.
  */
-const [dataDir = '', path = '', point = '', occasion = '0'] = process.argv.slice(2)
+const [dataDir = '', path = ''] = process.argv.slice(2)
+const { MILLRACE_KILL_AT: point = '', MILLRACE_KILL_OCCASION: occasion = '0' } = process.env
 
-/** Places at which a worker can be killed: around all that it says to the world. */
+/** Places at which a worker can be killed: around all that it says to the world, and between. */
 export const POINTS = [
+  'at the start',
+  'in the flow',
   'before a commit',
   'a commit is on its way',
   'after a commit',
   'before a delivery',
   'a delivery is on its way',
   'after a delivery',
-  'at the start',
-  'at the end',
+  'before an acknowledgement',
+  'after an acknowledgement',
+  'before the end',
+  'while it closes',
 ] as const
+
+/** Those that come once in a life. */
+export const ONCE: readonly string[] = ['at the start', 'before the end', 'while it closes']
 
 let left = Number(occasion)
 
@@ -34,15 +44,23 @@ function pass(here: (typeof POINTS)[number]): void {
   if (here === point && left-- <= 0) process.kill(process.pid, 'SIGKILL')
 }
 
+/** Some moments into what has begun: which ones, the occasion says. */
+function passSoon(here: (typeof POINTS)[number]): void {
+  if (here === point) setTimeout(() => pass(here), Number(occasion) % 4)
+}
+
 function killable(store: Store): Store {
   return {
     ...store,
     async commit(change) {
+      const acknowledges = change.lanes?.some(({ remove = [] }) => remove.length > 0)
       pass('before a commit')
+      if (acknowledges) pass('before an acknowledgement')
       const committed = store.commit(change)
-      setImmediate(() => pass('a commit is on its way'))
+      passSoon('a commit is on its way')
       const result = await committed
       pass('after a commit')
+      if (acknowledges) pass('after an acknowledgement')
       return result
     },
   }
@@ -54,10 +72,26 @@ function killableSink(open: OpenSink<unknown>): OpenSink<unknown> {
     async deliver(delivery, signal) {
       pass('before a delivery')
       const delivered = open.deliver(delivery, signal)
-      setTimeout(() => pass('a delivery is on its way'), 1)
+      passSoon('a delivery is on its way')
       const outcome = await delivered
       pass('after a delivery')
       return outcome
+    },
+  }
+}
+
+function killableSource(source: Source): Source {
+  return {
+    ...source,
+    async open(context, how) {
+      const open = await source.open(context, how)
+      return {
+        ...open,
+        decode(record) {
+          pass('in the flow')
+          return open.decode(record)
+        },
+      }
     },
   }
 }
@@ -80,10 +114,12 @@ if (import.meta.main) {
     logger: silentLogger,
     metrics: createMetrics(),
     untilEnd: true,
-    inputs: { 'shop.events': fileSource({ path }) },
+    inputs: { 'shop.events': killableSource(fileSource({ path })) },
     epoch: { records: 40, bytes: 1_000_000 },
   })
   await worker.done
-  pass('at the end')
-  await store.close()
+  pass('before the end')
+  const closed = store.close()
+  pass('while it closes')
+  await closed
 }

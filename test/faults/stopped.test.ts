@@ -8,7 +8,7 @@ import { compare, WORKER } from './kills.ts'
 
 const DATA = join(import.meta.dirname, '../../../shared/data')
 const DIRTY = join(DATA, 'retailrocket_dirty.jsonl')
-const wanted = readFileSync(join(DATA, 'retailrocket.jsonl'), 'latin1').trimEnd().split('\n')
+const wanted = readFileSync(DIRTY, 'latin1').trimEnd().split('\n')
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
 let dataDir: string
