@@ -4,17 +4,24 @@ import { shown } from '../core/duration.ts'
 import { MillraceError, messageOf } from '../core/errors.ts'
 import type { Metrics } from '../core/metrics.ts'
 import type { WorkerStatus } from '../core/status.ts'
+import { type Health, liveness, readiness, wellBeing } from './health.ts'
 
-/** A server of `/metrics` and `/health`. */
+/** A server of `/metrics`, and of what probes ask for: `/live`, `/ready` and `/health`. */
 export interface MetricsServer {
   /** Where the metrics are, as in `http://127.0.0.1:9464/metrics`. */
   readonly url: string
   close(): Promise<void>
 }
 
+const EXISTING = 'there are /metrics, /live, /ready and /health'
+
+/** Milliseconds between looks at whether the worker gets on. */
+const LOOK = 5_000
+
 /**
- * Serves the metrics as Prometheus reads them, and `/health`: 200 with the worker's state while it works, 503 while it
- * starts, after it failed, and when a sink needs a person.
+ * Serves the metrics as Prometheus reads them, and three answers to probes, each 200 or 503 with the reason as JSON:
+ * `/live` (503: a start anew would help), `/ready` (503: it starts, drains or has ended) and `/health` (503: it
+ * starts or has failed, or a sink needs a person).
  *
  * @param listen `PORT`, or `HOST:PORT`; the host is this machine alone unless it is named, and port 0 takes a free one
  * @param status the worker's; undefined before it has started
@@ -26,16 +33,23 @@ export async function serveMetrics(
   status: () => WorkerStatus | undefined,
 ): Promise<MetricsServer> {
   const { host, port } = addressOf(listen)
+  const alive = liveness()
+  const probes: Readonly<Record<string, () => Health>> = {
+    '/live': () => alive(status(), performance.now()),
+    '/ready': () => readiness(status()),
+    '/health': () => wellBeing(status()),
+  }
+  const looking = setInterval(probes['/live']!, LOOK).unref()
   const server = createServer(async (request, response) => {
     const path = new URL(request.url ?? '/', 'http://localhost').pathname
     try {
       if (path === '/metrics') {
         const text = await metrics.registry.metrics()
         response.writeHead(200, { 'content-type': metrics.registry.contentType }).end(text)
-      } else if (path === '/health') {
-        const { healthy, ...body } = health(status())
-        response.writeHead(healthy ? 200 : 503, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`)
-      } else response.writeHead(404, { 'content-type': 'text/plain' }).end('there are /metrics and /health\n')
+      } else if (Object.hasOwn(probes, path)) {
+        const { ok, ...body } = probes[path]!()
+        response.writeHead(ok ? 200 : 503, { 'content-type': 'application/json' }).end(`${JSON.stringify(body)}\n`)
+      } else response.writeHead(404, { 'content-type': 'text/plain' }).end(`${EXISTING}\n`)
     } catch (error) {
       response.writeHead(500, { 'content-type': 'text/plain' }).end(`${messageOf(error)}\n`)
     }
@@ -50,6 +64,7 @@ export async function serveMetrics(
   return {
     url: `http://${family === 'IPv6' ? `[${address}]` : address}:${taken}/metrics`,
     async close() {
+      clearInterval(looking)
       const closed = new Promise((resolve) => server.close(resolve))
       server.closeAllConnections()
       await closed
@@ -77,13 +92,4 @@ function notListening(listen: string, error: NodeJS.ErrnoException): MillraceErr
   return new MillraceError('BAD_OPTION', `--metrics ${listen}: cannot be listened on (${messageOf(error)}); ${next}`, {
     cause: error,
   })
-}
-
-function health(status: WorkerStatus | undefined) {
-  const problems = Object.entries(status?.sinks ?? {}).flatMap(([sink, { state, problem }]) =>
-    state === 'ready' ? [] : [{ sink, state, problem }],
-  )
-  const state = status?.state ?? 'starting'
-  const working = state === 'running' || state === 'draining' || state === 'ended'
-  return { healthy: working && problems.every((problem) => problem.state !== 'parked'), state, problems }
 }

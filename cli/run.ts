@@ -41,7 +41,10 @@ export function runCommand(): Command {
     .option('--require-real', 'refuse every stand-in')
     .option('--stand-in <SYSTEM>', 'allow the stand-in of a system, such as clickhouse, beside real ones', many, [])
     .option('--json', 'print one line of JSON at the end, and nothing else, on standard output')
-    .option('--metrics <[HOST:]PORT>', 'serve /metrics and /health; port 0 takes a free one, and says which')
+    .option(
+      '--metrics <[HOST:]PORT>',
+      'serve /metrics, /live, /ready and /health; port 0 takes a free one, and says which',
+    )
     .option('--pipeline <NAME>', 'which pipeline, when the file exports several')
     .option('--drop-state <OPERATOR>', 'forget what an operator that is gone had remembered', many, [])
     .option('--rename-state <OLD=NEW>', 'an operator has another name now: its state goes with it', many, [])

@@ -17,6 +17,8 @@ export interface ServerKind {
 
 /** The servers that suites may ask for with `need`; `setup.ts` brings them when a run starts. */
 export const SERVERS = {
+  compose: { title: 'docker-compose', packages: ['docker-compose'], programs: ['docker-compose'] },
+  prometheus: { title: 'Prometheus', packages: ['prometheus'], programs: ['prometheus', 'promtool'] },
   redis: { title: 'Redis', packages: ['redis-server', 'openssl'], programs: ['redis-server', 'openssl'] },
 } as const satisfies Readonly<Record<string, ServerKind>>
 
