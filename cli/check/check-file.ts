@@ -2,11 +2,13 @@ import { realpathSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
 import type { MillraceError } from '../../core/errors.ts'
 import { type Pipeline, planOf } from '../../core/pipeline.ts'
+import { DEFAULT_DATA } from '../defaults.ts'
 import { asMillraceError } from '../exit-code.ts'
 import { inputsOf } from '../inputs.ts'
 import { loadWatched } from '../watched.ts'
 import { type Finding, Findings, type Place } from './finding.ts'
 import { flowRules } from './flow-rules.ts'
+import { partitionRules } from './partition-rules.ts'
 import { planRules, unusedRules } from './plan-rules.ts'
 import { lineAt, sourceTexts } from './source-text.ts'
 import { storedRules } from './stored-rules.ts'
@@ -74,7 +76,9 @@ async function look(
   for (const [i, pipeline] of pipelines.entries()) {
     planRules(pipeline, parts, findings)
     stored.push(storedRules(pipeline, parts, data, findings))
-    samples.push(await flowRules({ pipeline, parts, inputs: inputsOf(pipeline, given[i]!, true), findings }))
+    const partitions = await partitionRules(pipeline, parts, data ?? DEFAULT_DATA, findings)
+    const inputs = inputsOf(pipeline, given[i]!, true)
+    samples.push(await flowRules({ pipeline, parts, inputs, partitions, findings }))
   }
   const once = (texts: readonly string[]) => [...new Set(texts)].join('; ')
   return { pipelines: pipelines.map(({ name }) => name), samples: once(samples), stored: once(stored) }

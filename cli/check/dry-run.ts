@@ -33,6 +33,8 @@ export interface DryRunWatch {
   gave(part: At, value: unknown): void
   /** Where an operator keeps something. */
   kept(node: PlanNode, key: { readonly key: string; readonly by: string }): void
+  /** The key that a record had, and the one that `keyBy` gave it. */
+  rekeyed(node: PlanNode, from: string, to: string): void
   /** What a source's `key` or `time` gave. */
   read(node: PlanNode, what: 'key' | 'time', value: unknown): void
   /** A record that does not decode, or does not fit the schema. */
@@ -213,6 +215,7 @@ function instrumented({ pipeline: made, watch, encoders }: DryRunOptions, trace:
   }
   const operator = (definition: OperatorDefinition<any, any>, part: PlanNode): OperatorDefinition<any, any> => {
     const { work, ...rest } = definition
+    let from = ''
     if (work) return { ...rest, start: () => ({ next: () => undefined }) }
     return {
       ...definition,
@@ -223,6 +226,7 @@ function instrumented({ pipeline: made, watch, encoders }: DryRunOptions, trace:
         const handlers = within(part, () => definition.start!(watched(context)))
         const taking = (take: (value: unknown, meta: Meta) => void) => (value: unknown, meta: Meta) => {
           trace.cause = causeOf(meta)
+          from = meta.key
           within(part, () => take.call(handlers, deepFreeze(value), meta))
         }
         const { due, right } = handlers
@@ -248,6 +252,7 @@ function instrumented({ pipeline: made, watch, encoders }: DryRunOptions, trace:
         state: Object.fromEntries(state),
         emit: (value, key) => {
           give(part, value)
+          if (key !== undefined) watch.rekeyed(part, from, key)
           within(undefined, () => context.emit(value, key))
         },
         side: (name, value) => {

@@ -28,6 +28,7 @@ export const FINDINGS = {
   REPEATS_REACH_PEOPLE: ['warning', 'A record that comes twice makes a message that goes out twice.'],
   PEOPLE_UNGUARDED: ['warning', 'A sink that cannot tell a repeat reaches people.'],
   STATE_UNBOUNDED: ['warning', 'State is kept for years.'],
+  KEY_APART: ['error', 'Records of one key are in several partitions, each of which counts its own.'],
   KEY_CONSTANT: ['warning', 'All records have one key.'],
   BY_CONSTANT: ['warning', '`by` gives the same for all records.'],
   ROW_REFUSED: ['warning', 'A record of the sample makes a row that the sink does not take.'],

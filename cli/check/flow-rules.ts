@@ -14,6 +14,7 @@ import { counted } from '../format.ts'
 import type { Parts } from '../watched.ts'
 import { type At, type DryRun, dryRun, foreignName } from './dry-run.ts'
 import type { Findings, Place } from './finding.ts'
+import { rekeyedRule } from './partition-rules.ts'
 import { remedyOf } from './remedies.ts'
 import { inputSample, isInstant, madeSample, type Sample, spanOf } from './samples.ts'
 import { authorsLine } from './stack.ts'
@@ -30,6 +31,8 @@ export interface FlowRules {
   readonly pipeline: Pipeline
   readonly parts: Parts
   readonly inputs: Readonly<Record<string, Source>>
+  /** How many partitions a source has, where that is known. */
+  readonly partitions: ReadonlyMap<PlanNode, number>
   readonly findings: Findings
 }
 
@@ -39,7 +42,7 @@ export interface FlowRules {
  *
  * @returns what it was tried on, in a few words
  */
-export async function flowRules({ pipeline, parts, inputs, findings }: FlowRules): Promise<string> {
+export async function flowRules({ pipeline, parts, inputs, partitions, findings }: FlowRules): Promise<string> {
   const { plan } = planOf(pipeline)
   const folder = mkdtempSync(join(realpathSync(tmpdir()), 'millrace-check-'))
   const encoders: Record<string, OpenSink<any>> = {}
@@ -47,7 +50,7 @@ export async function flowRules({ pipeline, parts, inputs, findings }: FlowRules
     const samples: Record<string, Sample> = {}
     for (const { name, node } of plan.sources) {
       const input = inputs[name]
-      const sample = input ? await inputSample(input, folder) : madeSample(node, spanOf(plan))
+      const sample = input ? (await inputSample(input, folder))[0]! : madeSample(node, spanOf(plan))
       if (typeof sample === 'string') {
         findings.add({
           code: 'SAMPLE_NEEDED',
@@ -75,7 +78,7 @@ export async function flowRules({ pipeline, parts, inputs, findings }: FlowRules
         share: sharing(),
       })
     }
-    await tryOut({ pipeline, parts, inputs, findings }, samples, encoders)
+    await tryOut({ pipeline, parts, inputs, partitions, findings }, samples, encoders)
     return Object.entries(samples)
       .map(([name, { from, records }]) =>
         from === 'input'
@@ -100,7 +103,7 @@ export async function flowRules({ pipeline, parts, inputs, findings }: FlowRules
 }
 
 async function tryOut(
-  { pipeline, parts, findings, inputs }: FlowRules,
+  { pipeline, parts, findings, inputs, partitions }: FlowRules,
   samples: Readonly<Record<string, Sample>>,
   encoders: Readonly<Record<string, OpenSink<unknown>>>,
 ): Promise<void> {
@@ -110,6 +113,7 @@ async function tryOut(
   const blamed = new Set<At>()
   const kept = new Map<PlanNode, Map<string, Set<string>>>()
   const keys = new Map<PlanNode, Map<string, number>>()
+  const rekeyed = new Map<PlanNode, Map<string, Set<string>>>()
   const unfit = new Map<PlanNode, number>()
   const times = new Set<PlanNode>()
   const changing = new Set<At>()
@@ -149,6 +153,11 @@ async function tryOut(
       const own = kept.get(node) ?? new Map<string, Set<string>>()
       kept.set(node, own)
       own.set(by, (own.get(by) ?? new Set()).add(key))
+    },
+    rekeyed(node, from, to) {
+      const own = rekeyed.get(node) ?? new Map<string, Set<string>>()
+      rekeyed.set(node, own)
+      own.set(to, (own.get(to) ?? new Set()).add(from))
     },
     read(node, what, value) {
       if (what === 'key') return readKey(node, value)
@@ -289,6 +298,7 @@ async function tryOut(
     }
   }
   for (const [node, values] of kept) byRules(node, values, siteOf(node), findings)
+  rekeyedRule(plan, parts, partitions, rekeyed, findings)
   if (input && whole) {
     for (const output of plan.outputs) {
       if (whole.trace.has(output)) continue

@@ -21,8 +21,8 @@ const MOST = 2_000
 /** When made records begin: an instant that tells itself from all that a machine's clock may say. */
 const BEGIN = Date.UTC(2026, 0, 5)
 
-/** The first records of an input. @throws MillraceError SOURCE_FAILED */
-export async function inputSample(input: Source, dataDir: string): Promise<Sample> {
+/** The first records of each partition of an input. @throws MillraceError SOURCE_FAILED */
+export async function inputSample(input: Source, dataDir: string, most = MOST): Promise<Sample[]> {
   const open = await input.open(
     {
       pipeline: 'check',
@@ -36,21 +36,28 @@ export async function inputSample(input: Source, dataDir: string): Promise<Sampl
     },
     { untilEnd: true },
   )
-  const records: RawRecord[] = []
-  const reader = await open.reader(0, undefined)
   try {
     const stop = AbortSignal.timeout(10_000)
-    while (records.length < MOST && !stop.aborted) {
-      const some = await reader.read({ records: MOST - records.length, bytes: 8_388_608 })
-      if (some === null) break
-      records.push(...some)
-      if (some.length === 0) await reader.more(stop)
+    const samples: Sample[] = []
+    for (let partition = 0; partition < open.partitions; partition++) {
+      const records: RawRecord[] = []
+      const reader = await open.reader(partition, undefined)
+      try {
+        while (records.length < most && !stop.aborted) {
+          const some = await reader.read({ records: most - records.length, bytes: 8_388_608 })
+          if (some === null) break
+          records.push(...some)
+          if (some.length === 0) await reader.more(stop)
+        }
+      } finally {
+        await reader.close()
+      }
+      samples.push({ from: 'input', records, decode: (record) => open.decode(record) })
     }
+    return samples
   } finally {
-    await reader.close()
     await open.close()
   }
-  return { from: 'input', records, decode: (record) => open.decode(record) }
 }
 
 /**

@@ -1,6 +1,8 @@
 import { symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { systemRuntime } from '../../core/runtime.ts'
+import { openLog } from '../../embedded/log.ts'
 import { eventLines, type Place, pipelineText, place } from '../support/command.ts'
 import { named } from '../support/examples.ts'
 import { ROOT, textOf } from '../support/project.ts'
@@ -112,6 +114,27 @@ test('what a start would refuse is found in the data directory', async () => {
     pipelineText({ operators: counting('z.object({ n: z.number() })') }).replace("topic: 'events'", "topic: 'others'"),
   )
   expect(codes((await check('source.ts', '--json')).report)).toEqual(['SOURCE_GONE'])
+})
+
+test('a key that is in several partitions of the log is found', async () => {
+  const text = pipelineText({ operators: 'map((e) => e)' })
+  user.write('mine.ts', text)
+  const log = await openLog({ dataDir: user.path('.millrace'), log: 'events', partitions: 3, runtime: systemRuntime })
+  const lines = eventLines(0, 60).trimEnd().split('\n')
+  await log.produce(lines.map((value, id) => ({ key: String(id % 10), value })))
+  expect(codes((await check('mine.ts', '--json')).report)).toEqual([])
+  await log.produce(lines.map((value, id) => ({ key: `${id}`, value })))
+  await log.close()
+  const { report, code } = await check('mine.ts', '--json')
+  expect(report.findings).toMatchObject([
+    {
+      code: 'KEY_APART',
+      operator: 'events',
+      line: 8,
+      problem: expect.stringMatching(/10 of 10 keys .* its 3 partitions/),
+    },
+  ])
+  expect(code).toBe(1)
 })
 
 test('batches that are staged for an output that is gone are found', async () => {
