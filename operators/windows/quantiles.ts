@@ -1,7 +1,7 @@
+import { LogCollapsingLowestDenseDDSketch } from '@datadog/sketches-js'
+
 /** How far a quantile may be off, as a share of its value. */
 const ERROR = 0.01
-const GAMMA = (1 + ERROR) / (1 - ERROR)
-const PER_LOG = 1 / Math.log(GAMMA)
 /** Values up to here are kept as they are. */
 const EXACT = 32
 /** Buckets a sign; beyond them, the ones nearest to zero are counted as one. 2,048 span 17 powers of ten. */
@@ -11,36 +11,34 @@ const MOST = 2_048
 type Buckets = readonly [first: number, ...counts: number[]]
 
 /**
- * A DDSketch (Masson, Rim, Lee: "DDSketch: a fast and fully-mergeable quantile sketch", 2019): a histogram with buckets
- * that grow by 2 %, so that every quantile is within 1 % of a value that was there. Few values are kept as they are.
+ * A DDSketch (Masson, Rim, Lee: "DDSketch: a fast and fully-mergeable quantile sketch", 2019) by Datadog's library, as
+ * JSON: a histogram with buckets that grow by 2 %, so that every quantile is within 1 % of a value that was there. Few
+ * values are kept as they are.
  */
 export type Sketch =
   | { readonly few: readonly number[] }
   | { readonly zeros: number; readonly positive: Buckets | null; readonly negative: Buckets | null }
 
+type Counted = LogCollapsingLowestDenseDDSketch
+type Store = Counted['store']
+
 export const EMPTY: Sketch = { few: [] }
 
 export function withValue(sketch: Sketch, value: number): Sketch {
-  if ('few' in sketch) {
-    if (sketch.few.length < EXACT) return { few: [...sketch.few, value] }
-    return withValue(spread(sketch.few), value)
-  }
-  const { zeros, positive, negative } = sketch
-  if (value === 0) return { zeros: zeros + 1, positive, negative }
-  const index = Math.ceil(Math.log(Math.abs(value)) * PER_LOG)
-  return value > 0
-    ? { zeros, positive: counted(positive, index, 1), negative }
-    : { zeros, positive, negative: counted(negative, index, 1) }
+  if ('few' in sketch && sketch.few.length < EXACT) return { few: [...sketch.few, value] }
+  const counted = opened(sketch)
+  counted.accept(value)
+  return closed(counted)
 }
 
 export function merged(a: Sketch, b: Sketch): Sketch {
   if ('few' in b) return b.few.reduce(withValue, a)
-  if ('few' in a) return a.few.reduce(withValue, b)
-  return {
-    zeros: a.zeros + b.zeros,
-    positive: together(a.positive, b.positive),
-    negative: together(a.negative, b.negative),
-  }
+  const counted = opened(a)
+  counted.zeroCount += b.zeros
+  // one by one: the library's own merge loses the bucket of 1 where that is the last one
+  add(counted.store, b.positive)
+  add(counted.negativeStore, b.negative)
+  return closed(counted)
 }
 
 /** The value that the share `q` of all values is not above; null of none. */
@@ -50,59 +48,47 @@ export function quantile(sketch: Sketch, q: number): number | null {
     const sorted = [...sketch.few].sort((x, y) => x - y)
     return sorted[rank(q, sorted.length)]!
   }
-  const { zeros, positive, negative } = sketch
-  const below = total(negative)
-  let left = rank(q, below + zeros + total(positive))
-  if (left < below) return -at(negative!, below - 1 - left)
-  left -= below
-  if (left < zeros) return 0
-  return at(positive!, left - zeros)
+  const { negativeStore, store, zeroCount, mapping } = opened(sketch)
+  const place = rank(q, negativeStore.count + zeroCount + store.count)
+  if (place < negativeStore.count) return -mapping.value(negativeStore.keyAtRank(negativeStore.count - 1 - place))
+  if (place < negativeStore.count + zeroCount) return 0
+  return mapping.value(store.keyAtRank(place - negativeStore.count - zeroCount))
 }
 
 const rank = (q: number, count: number): number => Math.min(count - 1, Math.max(0, Math.ceil(q * count) - 1))
 
-const spread = (few: readonly number[]): Sketch =>
-  few.reduce<Sketch>(withValue, { zeros: 0, positive: null, negative: null })
+function opened(sketch: Sketch): Counted {
+  const counted = new LogCollapsingLowestDenseDDSketch({ relativeAccuracy: ERROR, binLimit: MOST })
+  if ('few' in sketch) {
+    for (const value of sketch.few) counted.accept(value)
+  } else {
+    counted.zeroCount = sketch.zeros
+    fill(counted.store, sketch.positive)
+    fill(counted.negativeStore, sketch.negative)
+  }
+  return counted
+}
 
-function counted(buckets: Buckets | null, index: number, by: number): Buckets {
-  if (buckets === null) return [index, by]
+function closed({ zeroCount, store, negativeStore }: Counted): Sketch {
+  return { zeros: zeroCount, positive: bucketsOf(store), negative: bucketsOf(negativeStore) }
+}
+
+function fill(store: Store, buckets: Buckets | null): void {
+  if (buckets === null) return
   const [first, ...counts] = buckets
-  const last = first + counts.length - 1
-  if (index > last) {
-    for (let i = last + 1; i < index; i++) counts.push(0)
-    counts.push(by)
-    return narrowed(first, counts)
-  }
-  if (index < first) {
-    // too small to tell apart from the smallest there is room for
-    const from = Math.max(index, last - MOST + 1)
-    if (from < first) counts.unshift(...new Array<number>(first - from).fill(0))
-    counts[0]! += by
-    return [Math.min(from, first), ...counts]
-  }
-  counts[index - first]! += by
-  return [first, ...counts]
+  store.bins = counts
+  store.offset = first
+  store.minKey = first
+  store.maxKey = first + counts.length - 1
+  store.count = counts.reduce((sum, count) => sum + count, 0)
 }
 
-function narrowed(first: number, counts: number[]): Buckets {
-  const over = counts.length - MOST
-  if (over <= 0) return [first, ...counts]
-  const low = counts.splice(0, over).reduce((sum, count) => sum + count, 0)
-  counts[0]! += low
-  return [first + over, ...counts]
+function add(store: Store, buckets: Buckets | null): void {
+  if (buckets === null) return
+  const [first, ...counts] = buckets
+  for (const [i, count] of counts.entries()) if (count > 0) store.add(first + i, count)
 }
 
-function together(a: Buckets | null, b: Buckets | null): Buckets | null {
-  if (a === null || b === null) return a ?? b
-  const [first, ...counts] = b
-  return counts.reduce<Buckets>((sum, count, i) => (count === 0 ? sum : counted(sum, first + i, count)), a)
-}
-
-const total = (buckets: Buckets | null): number => (buckets ?? [0]).slice(1).reduce((sum, count) => sum + count, 0)
-
-/** The middle of the bucket that holds the value at a place, from the smallest on. */
-function at([first, ...counts]: Buckets, place: number): number {
-  let index = 0
-  for (let left = place; index < counts.length - 1 && left >= counts[index]!; index++) left -= counts[index]!
-  return (2 * GAMMA ** (first + index)) / (GAMMA + 1)
+function bucketsOf({ bins, offset, minKey, maxKey, count }: Store): Buckets | null {
+  return count === 0 ? null : [minKey, ...bins.slice(minKey - offset, maxKey - offset + 1)]
 }

@@ -11,7 +11,7 @@ const ALLOWED: Readonly<Record<Folder, readonly string[]>> = {
   core: ['rxjs', 'prom-client', '@standard-schema/spec'],
   state: ['core'],
   embedded: ['core', 'chdb'],
-  operators: ['core', 'rxjs', '@standard-schema/spec'],
+  operators: ['core', 'rxjs', '@datadog/sketches-js', '@standard-schema/spec'],
   sources: ['core', 'embedded', '@standard-schema/spec'],
   sinks: ['core', 'embedded', '@clickhouse/client'],
   testing: ['core', 'state'],

@@ -94,6 +94,27 @@ test('a quantile of many values is within 1 % of the value that has its place', 
   )
 })
 
+test('sketches of parts come to the same buckets as one of the whole, also where 1 is the largest', () => {
+  const share = (n: number) => (n % 50) / 49
+  const { add, merge, empty } = a.quantile(share, 0.5)
+  const sketch = (values: readonly number[]) => values.reduce<unknown>((state, n) => stored(add(state, n)), empty)
+  const numbers = Array.from({ length: 200 }, (_, n) => n)
+  const small = numbers.filter((n) => share(n) < 0.5)
+  const large = numbers.filter((n) => share(n) >= 0.5)
+  expect(merge(sketch(small), sketch(large))).toEqual(sketch(numbers))
+  expect(merge(sketch(large), sketch(small))).toEqual(sketch(numbers))
+})
+
+test('beyond seventeen powers of ten the smallest values are told apart no more, and the largest still are', () => {
+  const { add, result, empty } = a.quantile((n) => 10 ** n, 0.99)
+  const sketch = Array.from({ length: 400 }, (_, n) => (n % 80) - 40).reduce<unknown>(
+    (state, n) => stored(add(state, n)),
+    empty,
+  )
+  expect(JSON.stringify(sketch).length).toBeLessThan(10_000)
+  expect(result(sketch)! / 1e39).toBeCloseTo(1, 1)
+})
+
 test('the most frequent of many keys are found, and counted never too low', () => {
   const values: number[] = []
   for (let n = 0; n < 5_000; n++) values.push(n % 3 === 0 ? n % 9 : 1_000 + n)
