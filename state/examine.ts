@@ -1,7 +1,8 @@
 import { existsSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { MillraceError } from '../core/errors.ts'
-import { damaged, FORMAT, type Identity, readIdentity, SCHEMA, stateError, stateReader } from './format.ts'
+import { damaged, FORMAT, readIdentity, SCHEMA, stateError, stateReader } from './format.ts'
+import type { Identity } from './rows.ts'
 import { readWitness } from './witness.ts'
 
 /**

@@ -2,12 +2,23 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { crc32 } from 'node:zlib'
 import { MillraceError, messageOf } from '../core/errors.ts'
-import type { StagedBatch, StoredBatch, StoredDeadLetter } from '../core/store.ts'
+import type { StoredDeadLetter } from '../core/store.ts'
+import {
+  type BatchRow,
+  type BlobRow,
+  batchRow,
+  blobRow,
+  type Content,
+  type Identity,
+  letterOf,
+  PIECE_BYTES,
+  rowSum,
+  type Tally,
+  type TaskRow,
+} from './rows.ts'
 
 /** The version of the layout. A file of a later one is refused. */
 export const FORMAT = 1
-/** Blobs and bodies are kept in rows of at most so many bytes. */
-export const PIECE_BYTES = 1_048_576
 export const PAGE_BYTES = 8_192
 /** What is left of the write-ahead log for the thread that commits to copy: it takes a few milliseconds. */
 export const LAST_BIT_BYTES = 4 * PIECE_BYTES
@@ -29,14 +40,6 @@ export const SCHEMA: Readonly<Record<string, string>> = {
   loose: 'CREATE TABLE loose (first INTEGER PRIMARY KEY, pieces INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT',
 }
 
-/** What the store was born with. */
-export interface Identity {
-  readonly format: number
-  readonly id: string
-  /** 32 bytes, in hexadecimal. */
-  readonly secret: string
-}
-
 /** How far the store has come; written with every commit. */
 export interface Progress {
   commits: number
@@ -46,101 +49,6 @@ export interface Progress {
   letters: number
   /** The rows of the tasks. */
   tasks: Tally
-}
-
-/** How many rows there are, and the exclusive or of their checksums. */
-export type Tally = [count: number, sum: number]
-
-/** Where bytes are kept: in `pieces` rows from `first` on. */
-export interface Content {
-  readonly first: number
-  readonly pieces: number
-  readonly size: number
-  readonly sum: number
-}
-
-export interface TaskRow {
-  id: number
-  crc: number
-  name: string
-  fence: number
-  epoch: number
-  deaths: number
-  facts: string | undefined
-  receipts: Record<string, string>
-  blobs: Tally
-  batches: Tally
-  letters: Tally
-}
-
-export interface BlobRow {
-  readonly id: number
-  crc: number
-  slot: string
-  readonly format: string
-  /** Its place in the slot. */
-  readonly order: number
-  readonly content: Content
-}
-
-export interface BatchRow extends Omit<StagedBatch, 'body'> {
-  readonly id: number
-  crc: number
-  /** Its place in the lane. */
-  readonly order: number
-  attempts: number
-  group?: string
-  readonly content: Content
-}
-
-/** The checksum of a row: over its table, its key and what it says. */
-export function rowSum(table: string, key: number | string, text: string, more: string | Uint8Array = ''): number {
-  return crc32(more, crc32(text, crc32(`${table} ${key} `)))
-}
-
-/** Takes a row's checksum in, or out. */
-export function tally(into: Tally, change: 1 | -1, sum: number): void {
-  into[0] += change
-  into[1] = (into[1] ^ sum) >>> 0
-}
-
-export function taskText(task: TaskRow): string {
-  const { name, fence, epoch, deaths, facts, receipts, blobs, batches, letters } = task
-  return JSON.stringify({ name, fence, epoch, deaths, facts: facts?.length ?? -1, receipts, blobs, batches, letters })
-}
-
-export function blobText({ slot, format, order, content }: BlobRow): string {
-  return JSON.stringify({ slot, format, order, content })
-}
-
-export function batchText(batch: BatchRow): string {
-  const { order, attempts, group, name, sink, head, rows, stagedAt, oldest, newest, arrived, content } = batch
-  const times = [stagedAt, oldest, newest, arrived].map(storable)
-  return JSON.stringify({ order, attempts, group, name, sink, head, rows, times, content })
-}
-
-export function letterText(letter: Omit<StoredDeadLetter, 'id'>): string {
-  const { task, source, partition, position, at, where, code, reason, key, time, bytes } = letter
-  const size = bytes.byteLength
-  const when = time === undefined ? undefined : storable(time)
-  return JSON.stringify({
-    task,
-    source,
-    partition,
-    position: storable(position),
-    at,
-    where,
-    code,
-    reason,
-    key,
-    time: when,
-    size,
-  })
-}
-
-/** A batch as it is listed. */
-export function storedBatch({ id: _id, crc: _crc, order: _order, content, ...batch }: BatchRow): StoredBatch {
-  return { ...batch, size: content.size }
 }
 
 /** Reads and checks the rows; what fails its check is thrown as STATE_DAMAGED. */
@@ -172,9 +80,23 @@ function metaRow<T>(db: DatabaseSync, path: string, id: number): T {
 }
 
 function checkedRow<T>(path: string, table: string, key: number | string, row: Row, more?: string | Uint8Array): T {
+  return JSON.parse(checkedText(path, table, key, row, more)) as T
+}
+
+function checkedText(path: string, table: string, key: number | string, row: Row, more?: string | Uint8Array): string {
   const text = String(row.value)
   if (rowSum(table, key, text, more) !== row.crc) throw damaged(path, `row ${key} of ${table} fails its checksum`)
-  return JSON.parse(text) as T
+  return text
+}
+
+interface Row {
+  readonly value: string
+  readonly crc: number
+}
+
+interface LetterRow extends Row {
+  readonly id: number
+  readonly bytes: Uint8Array<ArrayBuffer>
 }
 
 export function stateReader(db: DatabaseSync, path: string): StateReader {
@@ -189,36 +111,23 @@ export function stateReader(db: DatabaseSync, path: string): StateReader {
     piece: db.prepare('SELECT bytes FROM pieces WHERE id = ?'),
   }
 
-  const checked = <T>(table: string, key: number | string, row: Row, more?: string | Uint8Array) =>
-    checkedRow<T>(path, table, key, row, more)
-
   function agree(rows: readonly { crc: number }[], [count, sum]: Tally, what: string): void {
     const found = rows.reduce((all, row) => (all ^ row.crc) >>> 0, 0)
     if (rows.length !== count || found !== sum)
       throw damaged(path, `${what}: ${rows.length} rows where ${count} were written`)
   }
 
-  function blobRow(task: number, id: number, row: Row): BlobRow {
-    return { ...checked<Omit<BlobRow, 'id' | 'crc'>>('blobs', `${task}/${id}`, row), id, crc: row.crc }
-  }
+  const blobOf = (task: number, id: number, row: Row) =>
+    blobRow(id, row.crc, checkedText(path, 'blobs', `${task}/${id}`, row))
 
-  function batchRow(task: number, id: number, row: Row): BatchRow {
-    const { times, ...said } = checked<any>('batches', `${task}/${id}`, row)
-    const [stagedAt, oldest, newest, arrived] = times.map(Number) as [number, number, number, number]
-    return { id, crc: row.crc, ...said, stagedAt, oldest, newest, arrived }
-  }
-
-  function letter(row: Row & { id: number; bytes: Uint8Array<ArrayBuffer> }): StoredDeadLetter {
-    const { size, position, time, ...said } = checked<any>('dead_letters', row.id, row, row.bytes)
-    const when = time === undefined ? {} : { time: Number(time) }
-    return { id: row.id, ...said, position: Number(position), ...when, bytes: row.bytes }
-  }
+  const letter = (row: LetterRow) =>
+    letterOf(row.id, checkedText(path, 'dead_letters', row.id, row, row.bytes), row.bytes)
 
   return {
     progress: () => metaRow<Progress>(db, path, 2),
     tasks(progress) {
       const rows = (statements.tasks.all() as unknown as (Row & { id: number; facts: string | null })[]).map((row) => ({
-        ...checked<Omit<TaskRow, 'id' | 'crc' | 'facts'>>('tasks', row.id, row, row.facts ?? ''),
+        ...checkedRow<Omit<TaskRow, 'id' | 'crc' | 'facts'>>(path, 'tasks', row.id, row, row.facts ?? ''),
         id: row.id,
         crc: row.crc,
         facts: row.facts ?? undefined,
@@ -228,24 +137,25 @@ export function stateReader(db: DatabaseSync, path: string): StateReader {
     },
     blobs(task) {
       const rows = (statements.blobs.all(task.id) as unknown as (Row & { id: number })[]).map((row) =>
-        blobRow(task.id, row.id, row),
+        blobOf(task.id, row.id, row),
       )
       agree(rows, task.blobs, `state of ${task.name}`)
       return rows.sort((a, b) => a.order - b.order)
     },
     blob(task, id) {
       const row = statements.blob.get(task, id) as Row | undefined
-      return row && blobRow(task, id, row)
+      return row && blobOf(task, id, row)
     },
     batches(task) {
       const rows = (statements.batches.all(task.id) as unknown as (Row & { id: number })[]).map((row) =>
-        batchRow(task.id, row.id, row),
+        batchRow(row.id, row.crc, checkedText(path, 'batches', `${task.id}/${row.id}`, row)),
       )
       agree(rows, task.batches, `staged batches of ${task.name}`)
       return rows.sort((a, b) => a.order - b.order)
     },
-    letters: (after, limit) => (statements.letters.all(after, limit) as any[]).map(letter),
-    letter: (id) => (statements.letters.all(id - 1, 1) as any[]).map(letter).find((found) => found.id === id),
+    letters: (after, limit) => (statements.letters.all(after, limit) as unknown as LetterRow[]).map(letter),
+    letter: (id) =>
+      (statements.letters.all(id - 1, 1) as unknown as LetterRow[]).map(letter).find((found) => found.id === id),
     loose() {
       return (statements.loose.all() as { first: number; pieces: number; crc: number }[]).map(
         ({ first, pieces, crc }) => {
@@ -276,11 +186,6 @@ export function stateReader(db: DatabaseSync, path: string): StateReader {
 interface Row {
   readonly value: string
   readonly crc: number
-}
-
-/** Infinity and NaN are not JSON. */
-function storable(value: number): number | string {
-  return Number.isFinite(value) ? value : String(value)
 }
 
 export function damaged(path: string, found: string, cause?: unknown): MillraceError {

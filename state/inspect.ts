@@ -4,7 +4,8 @@ import { pathToFileURL } from 'node:url'
 import { MillraceError } from '../core/errors.ts'
 import type { StoredBatch, StoredBlob, StoredDeadLetter } from '../core/store.ts'
 import { checkFormat } from './examine.ts'
-import { damaged, type Progress, stateError, stateReader, storedBatch, type TaskRow } from './format.ts'
+import { damaged, type Progress, stateError, stateReader } from './format.ts'
+import { storedBatch, type TaskRow } from './rows.ts'
 import { readWitness } from './witness.ts'
 
 /** A task as it stands in the state file. */

@@ -2,7 +2,7 @@
 import type { MessagePort } from 'node:worker_threads'
 import { type ErrorCode, MillraceError, messageOf } from '../core/errors.ts'
 import type { Change, CommitResult, Compaction, MergeRequest, OpenedTask, StoredBatch } from '../core/store.ts'
-import type { BlobRow, Content, Identity } from './format.ts'
+import type { BlobRow, Content, Identity } from './rows.ts'
 
 /** What both threads are started with. */
 export interface ThreadData {

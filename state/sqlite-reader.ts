@@ -5,15 +5,7 @@ import { crc32 } from 'node:zlib'
 import { mergeBlobs } from '../core/compaction.ts'
 import { MillraceError } from '../core/errors.ts'
 import type { MergeRequest } from '../core/store.ts'
-import {
-  type Content,
-  LAST_BIT_BYTES,
-  PAGE_BYTES,
-  PIECE_BYTES,
-  readIdentity,
-  stateError,
-  stateReader,
-} from './format.ts'
+import { LAST_BIT_BYTES, PAGE_BYTES, readIdentity, stateError, stateReader } from './format.ts'
 import {
   type FromReader,
   type Merged,
@@ -26,6 +18,7 @@ import {
   type ThreadData,
   type ToReader,
 } from './messages.ts'
+import { type Content, PIECE_BYTES } from './rows.ts'
 
 const CHECKPOINT_ROUNDS = 8
 

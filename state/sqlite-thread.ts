@@ -1,7 +1,7 @@
 /** The thread that owns the state file's writing connection: what waits while a transaction runs goes into the next. */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import type { CommitResult } from '../core/store.ts'
-import { PIECE_BYTES, stateError } from './format.ts'
+import { stateError } from './format.ts'
 import {
   type CommitRequest,
   type CommitThreadData,
@@ -13,6 +13,7 @@ import {
   type Started,
   type ToReader,
 } from './messages.ts'
+import { PIECE_BYTES } from './rows.ts'
 import { openStateFile, type StateFile } from './state-file.ts'
 
 /** The most changes of one transaction. */

@@ -5,7 +5,6 @@ import { shown } from '../core/duration.ts'
 import { MillraceError } from '../core/errors.ts'
 import type { Runtime } from '../core/runtime.ts'
 import type { Change, CommitResult, OpenedTask, Store } from '../core/store.ts'
-import type { Content, Identity } from './format.ts'
 import { lockDataDir } from './lock.ts'
 import {
   type CommitThreadData,
@@ -19,6 +18,7 @@ import {
   type Started,
   type ThreadData,
 } from './messages.ts'
+import type { Content, Identity } from './rows.ts'
 
 export interface SqliteStoreOptions {
   /** The state file. Beside it are its `-wal`, its `.witness` and the folder's `lock`. */

@@ -4,31 +4,33 @@ import { MillraceError } from '../core/errors.ts'
 import type { CommitResult, LaneChange, StagedBatch } from '../core/store.ts'
 import { examine } from './examine.ts'
 import {
+  FORMAT,
+  LAST_BIT_BYTES,
+  PAGE_BYTES,
+  type Progress,
+  primaryCode,
+  SCHEMA,
+  SQLITE,
+  stateError,
+  stateReader,
+} from './format.ts'
+import type { OpenedListing, PiecePosted, PostedChange } from './messages.ts'
+import { refusal } from './refusal.ts'
+import {
   type BatchRow,
   type BlobRow,
   batchText,
   blobText,
   type Content,
-  FORMAT,
   type Identity,
-  LAST_BIT_BYTES,
   letterText,
-  PAGE_BYTES,
   PIECE_BYTES,
-  type Progress,
-  primaryCode,
   rowSum,
-  SCHEMA,
-  SQLITE,
-  stateError,
-  stateReader,
   storedBatch,
   type TaskRow,
   tally,
   taskText,
-} from './format.ts'
-import type { OpenedListing, PiecePosted, PostedChange } from './messages.ts'
-import { refusal } from './refusal.ts'
+} from './rows.ts'
 import { openWitness } from './witness.ts'
 
 export interface StateFileOptions {

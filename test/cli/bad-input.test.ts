@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import { createServer } from 'node:net'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { rowSum } from '../../state/format.ts'
+import { rowSum } from '../../state/rows.ts'
 import { type Ended, eventLines, type Place, pipelineText, place } from '../support/command.ts'
 
 const EVENTS = 500
