@@ -5,7 +5,7 @@ import { MillraceError } from '../core/errors.ts'
 import type { StoredBatch, StoredBlob, StoredDeadLetter } from '../core/store.ts'
 import { checkFormat } from './examine.ts'
 import { damaged, type Progress, stateError, stateReader } from './format.ts'
-import { storedBatch, type TaskRow } from './rows.ts'
+import { type BlobRow, storedBatch, type TaskRow } from './rows.ts'
 import { readWitness } from './witness.ts'
 
 /** A task as it stands in the state file. */
@@ -86,6 +86,13 @@ export interface StateInspector {
   close(): void
 }
 
+/** The same view of a store over a network: of each task as of one commit. */
+export type RemoteInspector = Later<StateInspector>
+
+type Later<T> = {
+  readonly [K in keyof T]: T[K] extends (...args: infer A) => infer R ? (...args: A) => Promise<R> : Later<T[K]>
+}
+
 const LETTERS_AT_ONCE = 100
 
 /**
@@ -145,11 +152,6 @@ function inspector(db: DatabaseSync, path: string, identity: { id: string; forma
     }
   }
 
-  const meant =
-    ({ task, where }: DeadLetterFilter) =>
-    (letter: StoredDeadLetter) =>
-      (task === undefined || letter.task === task) && (where === undefined || letter.where === where)
-
   return {
     store: () =>
       snapshot((_, { commits }) => {
@@ -162,27 +164,9 @@ function inspector(db: DatabaseSync, path: string, identity: { id: string; forma
       of(undefined, ({ name, fence, epoch, deaths, facts, receipts }) => [
         { task: name, fence, epoch, deaths, facts, receipts },
       ]),
-    lanes(task) {
-      const lanes = new Map<string, { -readonly [K in keyof InspectedLane]: InspectedLane[K] }>()
-      for (const { task: name, sink, rows, size, stagedAt } of staged(task)) {
-        const lane = lanes.get(`${name} ${sink}`) ?? { task: name, sink, batches: 0, rows: 0, bytes: 0, stagedAt }
-        lane.batches += 1
-        lane.rows += rows
-        lane.bytes += size
-        lanes.set(`${name} ${sink}`, lane)
-      }
-      return [...lanes.values()]
-    },
+    lanes: (task) => lanesOf(staged(task)),
     staged,
-    slots: (task) =>
-      of(task, (row) => {
-        const slots = new Map<string, InspectedSlot>()
-        for (const { slot, format, content } of read.blobs(row)) {
-          const { blobs, bytes } = slots.get(slot) ?? { blobs: 0, bytes: 0 }
-          slots.set(slot, { task: row.name, slot, format, blobs: blobs + 1, bytes: bytes + content.size })
-        }
-        return [...slots.values()]
-      }),
+    slots: (task) => of(task, (row) => slotsOf(row.name, read.blobs(row))),
     blobs: (task, slot) =>
       of(task, (row) =>
         read
@@ -197,12 +181,12 @@ function inspector(db: DatabaseSync, path: string, identity: { id: string; forma
       ),
     deadLetters: {
       list: ({ after, limit = LETTERS_AT_ONCE, ...filter } = {}) =>
-        snapshot(() => letters(after).filter(meant(filter)).take(limit).toArray()),
+        snapshot(() => letters(after).filter(isMeant(filter)).take(limit).toArray()),
       get: (id) => snapshot(() => read.letter(id)),
       count: (filter = {}) =>
         snapshot(() =>
           letters()
-            .filter(meant(filter))
+            .filter(isMeant(filter))
             .reduce((count) => count + 1, 0),
         ),
     },
@@ -230,6 +214,35 @@ function inspector(db: DatabaseSync, path: string, identity: { id: string; forma
     close: () => db.close(),
   }
 }
+
+/** What staged batches come to, lane by lane. */
+export function lanesOf(staged: readonly (StoredBatch & { readonly task: string })[]): InspectedLane[] {
+  const lanes = new Map<string, { -readonly [K in keyof InspectedLane]: InspectedLane[K] }>()
+  for (const { task: name, sink, rows, size, stagedAt } of staged) {
+    const lane = lanes.get(`${name} ${sink}`) ?? { task: name, sink, batches: 0, rows: 0, bytes: 0, stagedAt }
+    lane.batches += 1
+    lane.rows += rows
+    lane.bytes += size
+    lanes.set(`${name} ${sink}`, lane)
+  }
+  return [...lanes.values()]
+}
+
+/** What a task's blobs come to, slot by slot. */
+export function slotsOf(task: string, rows: readonly BlobRow[]): InspectedSlot[] {
+  const slots = new Map<string, InspectedSlot>()
+  for (const { slot, format, content } of rows) {
+    const { blobs, bytes } = slots.get(slot) ?? { blobs: 0, bytes: 0 }
+    slots.set(slot, { task, slot, format, blobs: blobs + 1, bytes: bytes + content.size })
+  }
+  return [...slots.values()]
+}
+
+/** Whether a dead letter is one of those that are meant. */
+export const isMeant =
+  ({ task, where }: DeadLetterFilter) =>
+  (letter: StoredDeadLetter) =>
+    (task === undefined || letter.task === task) && (where === undefined || letter.where === where)
 
 /** On a medium that cannot be written SQLite finds no place for its index of the log: without a log, none is needed. */
 function openReadOnly(path: string): DatabaseSync {

@@ -46,8 +46,8 @@ export type PostedResult =
   | Exclude<CommitResult, { kind: 'failed' }>
   | { readonly kind: 'failed'; readonly error: PostedError }
 
-/** The first message of either thread. */
-export type Started = { readonly ready: Identity } | { readonly error: PostedError }
+/** The first message of a thread. */
+export type Started<T = Identity> = { readonly ready: T } | { readonly error: PostedError }
 
 /** A task as the thread that commits gives it: its blobs are yet to be read. */
 export interface OpenedListing extends Omit<OpenedTask, 'blobs' | 'batches'> {

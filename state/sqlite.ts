@@ -1,23 +1,22 @@
 import { randomBytes } from 'node:crypto'
 import { dirname } from 'node:path'
-import { MessageChannel, Worker } from 'node:worker_threads'
+import { MessageChannel } from 'node:worker_threads'
 import { shown } from '../core/duration.ts'
 import { MillraceError } from '../core/errors.ts'
 import type { Runtime } from '../core/runtime.ts'
-import type { Change, CommitResult, OpenedTask, Store } from '../core/store.ts'
+import type { CommitResult, OpenedTask, Store } from '../core/store.ts'
+import { closedError, type Link, link } from './link.ts'
 import { lockDataDir } from './lock.ts'
 import {
   type CommitThreadData,
   type Merged,
   type OpenedListing,
-  type PostedChange,
   type PostedResult,
   posted,
-  type Reply,
   received,
-  type Started,
   type ThreadData,
 } from './messages.ts'
+import { pack } from './pack.ts'
 import type { Content, Identity } from './rows.ts'
 
 export interface SqliteStoreOptions {
@@ -52,18 +51,19 @@ export async function sqliteStore({ path, runtime, acceptOlder = false }: Sqlite
   }
   const unlock = lockDataDir(dirname(path))
   const { port1, port2 } = new MessageChannel()
-  const committer = link('sqlite-thread', {
-    path,
-    port: port1,
-    acceptOlder,
-    id: runtime.id(),
-    secret: randomBytes(32),
-  } satisfies CommitThreadData)
-  let reader: Link
+  const committer = link<Identity>(
+    'sqlite-thread',
+    { path, port: port1, acceptOlder, id: runtime.id(), secret: randomBytes(32) } satisfies CommitThreadData,
+    { what: `state file ${path}`, transfer: [port1] },
+  )
+  let reader: Link<Identity>
   let identity: Identity
   try {
     identity = await committer.started
-    reader = link('sqlite-reader', { path, port: port2 } satisfies ThreadData)
+    reader = link<Identity>('sqlite-reader', { path, port: port2 } satisfies ThreadData, {
+      what: `state file ${path}`,
+      transfer: [port2],
+    })
     await reader.started
   } catch (thrown) {
     await committer.end()
@@ -99,7 +99,7 @@ export async function sqliteStore({ path, runtime, acceptOlder = false }: Sqlite
       }
     },
     async commit(change) {
-      if (closed) return { kind: 'failed', error: closedError(path) }
+      if (closed) return { kind: 'failed', error: closedError(`state file ${path}`) }
       const { packed, buffer } = pack(change, installed)
       try {
         const result = await committer.ask<PostedResult>({ kind: 'commit', change: packed, size: buffer.byteLength }, [
@@ -125,126 +125,5 @@ export async function sqliteStore({ path, runtime, acceptOlder = false }: Sqlite
       })()
       return closed
     },
-  }
-}
-
-/** One of the store's threads, as it is seen from here. */
-interface Link {
-  readonly started: Promise<Identity>
-  /** @throws MillraceError what the thread answered, or that it is gone */
-  ask<T>(request: { kind: string; [field: string]: unknown }, transfer?: ArrayBuffer[]): Promise<T>
-  /** Lets the thread end what is under way, and close. */
-  end(): Promise<void>
-}
-
-function link(file: string, data: CommitThreadData | ThreadData): Link {
-  const here = import.meta.url
-  const worker = new Worker(new URL(`./${file}${here.endsWith('.ts') ? '.ts' : '.js'}`, here), {
-    name: `millrace ${file}`,
-    workerData: data,
-    transferList: [data.port],
-  })
-  const waiting = new Map<number, { resolve: (value: any) => void; reject: (error: MillraceError) => void }>()
-  let last = 0
-  let gone: MillraceError | undefined
-  const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
-  let start!: (message: Started) => void
-  const started = new Promise<Identity>((resolve, reject) => {
-    start = (message) => ('ready' in message ? resolve(message.ready) : reject(received(message.error)))
-  })
-  started.catch(() => undefined)
-
-  function lose(error: MillraceError): void {
-    gone ??= error
-    start({ error: posted(gone) })
-    for (const { reject } of waiting.values()) reject(gone)
-    waiting.clear()
-  }
-
-  worker.on('message', (message: Started | readonly Reply[]) => {
-    if (!Array.isArray(message)) return start(message as Started)
-    for (const reply of message as readonly Reply[]) {
-      const asked = waiting.get(reply.id)
-      waiting.delete(reply.id)
-      if ('error' in reply) asked?.reject(received(reply.error))
-      else asked?.resolve(reply.value)
-    }
-  })
-  worker.once('error', (thrown) => {
-    lose(
-      new MillraceError(
-        'INTERNAL',
-        `state file ${data.path}: its thread failed: ${posted(thrown).message}. Start again`,
-        { cause: thrown },
-      ),
-    )
-  })
-  worker.once('exit', () => lose(closedError(data.path)))
-
-  return {
-    started,
-    ask(request, transfer = []) {
-      if (gone) return Promise.reject(gone)
-      last += 1
-      const id = last
-      return new Promise((resolve, reject) => {
-        waiting.set(id, { resolve, reject })
-        worker.postMessage({ ...request, id }, transfer)
-      })
-    },
-    async end() {
-      if (gone === undefined) await this.ask({ kind: 'close' }).catch(() => undefined)
-      await exited
-    },
-  }
-}
-
-function closedError(path: string): MillraceError {
-  return new MillraceError('INTERNAL', `state file ${path}: the store is closed. Open it again`)
-}
-
-/** The change with all of its bytes copied into one buffer, which goes to the other thread without another copy. */
-function pack(change: Change, installed: WeakMap<Uint8Array, Content>): { packed: PostedChange; buffer: ArrayBuffer } {
-  let size = 0
-  withBytes(change, installed, (bytes) => {
-    size += bytes.byteLength
-    return bytes
-  })
-  const buffer = Buffer.allocUnsafeSlow(size).buffer as ArrayBuffer
-  let at = 0
-  const packed = withBytes(change, installed, (bytes) => {
-    const copy = new Uint8Array(buffer, at, bytes.byteLength)
-    copy.set(bytes)
-    at += bytes.byteLength
-    return copy
-  })
-  return { packed, buffer }
-}
-
-function withBytes(
-  change: Change,
-  installed: WeakMap<Uint8Array, Content>,
-  map: (bytes: Uint8Array) => Uint8Array,
-): PostedChange {
-  const { compactions, ...rest } = change
-  return {
-    ...rest,
-    ...(change.blobs && { blobs: change.blobs.map((blob) => ({ ...blob, bytes: map(blob.bytes) })) }),
-    ...(change.staged && { staged: change.staged.map((batch) => ({ ...batch, body: map(batch.body) })) }),
-    ...(change.deadLetters && {
-      deadLetters: change.deadLetters.map((letter) => ({ ...letter, bytes: map(letter.bytes) })),
-    }),
-    ...(change.lanes && {
-      lanes: change.lanes.map(({ replace, ...lane }) =>
-        replace ? { ...lane, replace: { of: replace.of, by: { ...replace.by, body: map(replace.by.body) } } } : lane,
-      ),
-    }),
-    ...(compactions && {
-      compactions: compactions.map(({ bytes, ...compaction }) => {
-        const stored = bytes && installed.get(bytes)
-        if (stored) return { ...compaction, installed: stored }
-        return bytes ? { ...compaction, bytes: map(bytes) } : compaction
-      }),
-    }),
   }
 }

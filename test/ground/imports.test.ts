@@ -3,17 +3,29 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { importsOf, projectFiles, ROOT, textOf } from '../support/project.ts'
 
-const FOLDERS = ['core', 'state', 'embedded', 'operators', 'sources', 'sinks', 'cli', 'testing', 'pipelines'] as const
+const FOLDERS = [
+  'core',
+  'redis',
+  'state',
+  'embedded',
+  'operators',
+  'sources',
+  'sinks',
+  'cli',
+  'testing',
+  'pipelines',
+] as const
 type Folder = (typeof FOLDERS)[number]
 
 /** What each folder may import, beside itself and what comes with Node. */
 const ALLOWED: Readonly<Record<Folder, readonly string[]>> = {
   core: ['rxjs', 'prom-client', '@standard-schema/spec'],
-  state: ['core'],
+  state: ['core', 'redis'],
+  redis: ['core', 'ioredis'],
   embedded: ['core', 'chdb'],
   operators: ['core', 'rxjs', '@datadog/sketches-js', '@standard-schema/spec'],
   sources: ['core', 'embedded', '@standard-schema/spec'],
-  sinks: ['core', 'embedded', '@clickhouse/client'],
+  sinks: ['core', 'embedded', 'redis', '@clickhouse/client'],
   testing: ['core', 'state'],
   cli: [
     'core',
