@@ -61,7 +61,14 @@ test('what the package shows of the engine and of the stores is meant to be show
     'stream',
     'systemRuntime',
   ])
-  expect(Object.keys(state).sort()).toEqual(['MemoryDisk', 'inspect', 'memoryStore', 'sqliteStore'])
+  expect(Object.keys(state).sort()).toEqual([
+    'MemoryDisk',
+    'inspect',
+    'inspectRedis',
+    'memoryStore',
+    'redisStore',
+    'sqliteStore',
+  ])
 })
 
 test('every folder with an index is a subpath of the package, in each of its forms', () => {
