@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { DEFAULT_DATA } from './defaults.ts'
+import { storeOption } from './store-option.ts'
 
 const PAGE = `
 Examples:
@@ -28,6 +29,7 @@ export function checkCommand(): Command {
     .description('Look for mistakes in a pipeline file, before it runs: each with its line, and what to write instead.')
     .argument('<file>', 'a .ts or .js file that exports a pipeline')
     .option('--data <DIR>', `compare with the state in a data directory (default: "${DEFAULT_DATA}", if there is one)`)
+    .addOption(storeOption())
     .option('--input <NAME=PATH>', 'try it on records of a file, instead of made ones', many, [])
     .option('--json', 'print one line of JSON, and nothing else')
     .addHelpText('after', PAGE)

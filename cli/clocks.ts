@@ -1,8 +1,8 @@
 import { describe } from '../core/compaction.ts'
 import { type Pipeline, planOf } from '../core/pipeline.ts'
 import { type Clock, skewOf } from '../operators/reconcile/clocks.ts'
-import { inspecting } from './data-dir.ts'
 import { span } from './format.ts'
+import { inspecting, type StatePlace } from './store.ts'
 
 /** How far the clock of a source runs ahead, milliseconds, as an operator `reconcile` has estimated it; below zero, behind. */
 export interface SourceClock {
@@ -12,28 +12,28 @@ export interface SourceClock {
 }
 
 /** What each `reconcile` of a pipeline knows of its sources' clocks, over all partitions, as of the last commit. */
-export function clocksOf(pipeline: Pipeline, data: string): SourceClock[] {
+export async function clocksOf(pipeline: Pipeline, place: StatePlace): Promise<SourceClock[]> {
   const { nodes } = planOf(pipeline).plan
   const names = nodes.flatMap(({ node, name }) =>
     node.kind === 'operator' && node.definition.kind === 'reconcile' ? [name] : [],
   )
   if (names.length === 0) return []
-  return inspecting(data, (inspector) =>
-    names.flatMap((operator) => {
+  return inspecting(place, async (inspector) => {
+    const slots = (await inspector.slots()).filter(({ task }) => task.startsWith(`${pipeline.name}/`))
+    const clocks: SourceClock[] = []
+    for (const operator of names) {
       const ahead = new Map<string, number>()
-      const own = inspector
-        .slots()
-        .filter(({ slot, task }) => slot === `${operator}/clocks` && task.startsWith(`${pipeline.name}/`))
-      for (const { task, slot, format } of own) {
-        const blobs = inspector.blobs(task, slot).map(({ bytes }) => bytes)
+      for (const { task, slot, format } of slots.filter(({ slot }) => slot === `${operator}/clocks`)) {
+        const blobs = (await inspector.blobs(task, slot)).map(({ bytes }) => bytes)
         for (const entry of describe(format, blobs)) {
           const { key, value } = entry as { key: string; value: Clock }
           ahead.set(key, Math.max(skewOf(value), ahead.get(key) ?? Number.NEGATIVE_INFINITY))
         }
       }
-      return [...ahead].sort().map(([source, most]) => ({ operator, source, ahead: most }))
-    }),
-  )
+      clocks.push(...[...ahead].sort().map(([source, most]) => ({ operator, source, ahead: most })))
+    }
+    return clocks
+  })
 }
 
 /** `clocks of reconcile: crm 3 min ahead, web 2.0 s behind`. */

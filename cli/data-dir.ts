@@ -1,7 +1,6 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { MillraceError, messageOf } from '../core/errors.ts'
-import { inspect, type StateInspector } from '../state/inspect.ts'
 import { DEFAULT_DATA } from './defaults.ts'
 
 /** The state file of a data directory. */
@@ -45,27 +44,6 @@ export function existingDataDir(data: string): string {
     'NOT_FOUND',
     `there is no data directory ${data}: run a pipeline first, or say with --data where it is`,
   )
-}
-
-/**
- * Looks into the state file of a data directory, also while a pipeline runs.
- *
- * @throws MillraceError NOT_FOUND, STATE_TOO_NEW, STATE_DAMAGED
- */
-export function inspecting<T>(data: string, look: (inspector: StateInspector) => T): T {
-  const path = statePath(existingDataDir(data))
-  if (!existsSync(path)) {
-    throw new MillraceError(
-      'NOT_FOUND',
-      `${data} holds no state file: no pipeline has run there; say with --data where one has`,
-    )
-  }
-  const inspector = inspect(path)
-  try {
-    return look(inspector)
-  } finally {
-    inspector.close()
-  }
 }
 
 /** ` --data DIR` for commands that are suggested to the reader; nothing when it is the default. */

@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { DEFAULT_DATA } from './defaults.ts'
+import { storeOption } from './store-option.ts'
 
 const PAGE = `
 Examples:
@@ -20,6 +21,7 @@ export function deadLettersCommand(): Command {
     .command('list')
     .description('the first of them, one a line')
     .option('--data <DIR>', 'the data directory', DEFAULT_DATA)
+    .addOption(storeOption())
     .option('--where <NAME>', 'only those that failed there: decode, or the name of an operator or output')
     .option('--task <TASK>', 'only those of one task, such as cart-abandonment/main/0')
     .option('--after <ID>', 'those that follow this one', whole)
@@ -31,12 +33,14 @@ export function deadLettersCommand(): Command {
     .description('one of them whole: its reason, its place and its bytes')
     .argument('<id>', 'its number in the list', whole)
     .option('--data <DIR>', 'the data directory', DEFAULT_DATA)
+    .addOption(storeOption())
     .option('--json', 'as one line of JSON')
     .action(async (id, options) => (await import('./show-dead-letters.ts')).showDeadLetter(id, options))
   command
     .command('export')
     .description('all of them, as lines of JSON with their text, or base64 where they are not UTF-8')
     .option('--data <DIR>', 'the data directory', DEFAULT_DATA)
+    .addOption(storeOption())
     .option('--where <NAME>', 'only those that failed there')
     .option('--task <TASK>', 'only those of one task')
     .action(async (options) => (await import('./show-dead-letters.ts')).exportDeadLetters(options))

@@ -15,6 +15,7 @@ import { err, out } from './terminal.ts'
 interface RunOptions {
   readonly input: readonly string[]
   readonly data: string
+  readonly store?: string
   readonly untilEnd?: true
   readonly reopen?: true
   readonly requireReal?: true
@@ -75,8 +76,11 @@ export async function runFile(file: string, options: RunOptions): Promise<void> 
   } finally {
     line.clear()
   }
-  const clocks = clocksOf(pipeline, data)
-  out.write(json ? `${summaryJson(status, clocks)}\n` : summaryText(status, out, dataFlag(data)) + clocksText(clocks))
+  const { store } = options
+  const clocks = await clocksOf(pipeline, { data, store })
+  // The address may hold a password, and is not printed.
+  const flag = store ? ' --store URL' : dataFlag(data)
+  out.write(json ? `${summaryJson(status, clocks)}\n` : summaryText(status, out, flag) + clocksText(clocks))
 }
 
 /** @throws MillraceError BAD_OPTION */

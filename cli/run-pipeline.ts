@@ -5,10 +5,10 @@ import { systemRuntime } from '../core/runtime.ts'
 import type { Source } from '../core/source.ts'
 import type { WorkerStatus } from '../core/status.ts'
 import { startWorker, type Worker, type WorkerOptions } from '../core/worker.ts'
-import { sqliteStore } from '../state/sqlite.ts'
-import { makeDataDir, shortPath, statePath } from './data-dir.ts'
+import { makeDataDir, shortPath } from './data-dir.ts'
 import { type MetricsServer, serveMetrics } from './metrics-server.ts'
 import type { Progress } from './progress.ts'
+import { openStore } from './store.ts'
 
 /** How a pipeline is run in this process. */
 export interface RunPipelineOptions
@@ -19,6 +19,8 @@ export interface RunPipelineOptions
   readonly pipeline: Pipeline
   /** The data directory; it is made. */
   readonly data: string
+  /** The Redis that keeps the state, `redis://…`. @default the data directory keeps it */
+  readonly store?: string
   readonly inputs: Readonly<Record<string, Source>>
   readonly logger: Logger
   /** Standard output belongs to the command: sinks print elsewhere. @default false */
@@ -47,6 +49,7 @@ export async function runPipeline(options: RunPipelineOptions): Promise<WorkerSt
   const {
     pipeline,
     data,
+    store: storeUrl,
     inputs,
     logger,
     json = false,
@@ -73,7 +76,7 @@ export async function runPipeline(options: RunPipelineOptions): Promise<WorkerSt
       serving?.(server.url)
     }
     const dataDir = makeDataDir(data)
-    const store = await sqliteStore({ path: statePath(dataDir), runtime: systemRuntime, acceptOlder: acceptOlderState })
+    const store = await openStore(storeUrl, dataDir, { acceptOlder: acceptOlderState, logger })
     try {
       worker = await startWorker({
         ...rest,

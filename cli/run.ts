@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander'
 import { DEFAULT_DATA, LOG_LEVELS } from './defaults.ts'
+import { storeOption } from './store-option.ts'
 
 const PAGE = `
 Examples:
@@ -35,6 +36,7 @@ export function runCommand(): Command {
       [],
     )
     .option('--data <DIR>', 'where the state and the stand-ins are', DEFAULT_DATA)
+    .addOption(storeOption())
     .option('--until-end', 'read what there is now, deliver it, and stop; otherwise wait for more')
     .option('--reopen', 'read on past the end that a source had come to')
     .option('--live', 'reach people; otherwise messages to them are captured in the outbox')

@@ -3,28 +3,27 @@ import { once } from 'node:events'
 import { MillraceError } from '../core/errors.ts'
 import type { StoredDeadLetter } from '../core/store.ts'
 import type { DeadLetterFilter } from '../state/inspect.ts'
-import { inspecting } from './data-dir.ts'
 import { count, counted, instant } from './format.ts'
+import { inspecting, type StatePlace } from './store.ts'
 import { renderTable } from './table.ts'
 import { out, plain } from './terminal.ts'
 
-interface Selection extends DeadLetterFilter {
-  readonly data: string
-}
+type Selection = DeadLetterFilter & StatePlace
 
 const AT_ONCE = 500
 
 /** @throws MillraceError NOT_FOUND */
-export function listDeadLetters({
+export async function listDeadLetters({
   data,
+  store,
   after = 0,
   limit,
   json,
   ...filter
-}: Selection & { after?: number; limit: number; json?: true }): void {
-  const { letters, all } = inspecting(data, (inspector) => ({
-    letters: inspector.deadLetters.list({ ...filter, after, limit }),
-    all: inspector.deadLetters.count(filter),
+}: Selection & { after?: number; limit: number; json?: true }): Promise<void> {
+  const { letters, all } = await inspecting({ data, store }, async (inspector) => ({
+    letters: await inspector.deadLetters.list({ ...filter, after, limit }),
+    all: await inspector.deadLetters.count(filter),
   }))
   if (json) return out.write(letters.map((letter) => `${jsonOf(letter)}\n`).join(''))
   if (all === 0) return out.write('there are no dead letters\n')
@@ -57,8 +56,8 @@ export function listDeadLetters({
 }
 
 /** @throws MillraceError NOT_FOUND */
-export function showDeadLetter(id: number, { data, json }: { data: string; json?: true }): void {
-  const letter = inspecting(data, (inspector) => inspector.deadLetters.get(id))
+export async function showDeadLetter(id: number, { json, ...place }: StatePlace & { json?: true }): Promise<void> {
+  const letter = await inspecting(place, async (inspector) => inspector.deadLetters.get(id))
   if (!letter)
     throw new MillraceError(
       'NOT_FOUND',
@@ -81,9 +80,11 @@ export function showDeadLetter(id: number, { data, json }: { data: string; json?
 }
 
 /** @throws MillraceError NOT_FOUND */
-export async function exportDeadLetters({ data, ...filter }: Selection): Promise<void> {
+export async function exportDeadLetters({ data, store, ...filter }: Selection): Promise<void> {
   for (let after = 0; ; ) {
-    const letters = inspecting(data, (inspector) => inspector.deadLetters.list({ ...filter, after, limit: AT_ONCE }))
+    const letters = await inspecting({ data, store }, async (inspector) =>
+      inspector.deadLetters.list({ ...filter, after, limit: AT_ONCE }),
+    )
     if (letters.length === 0) return
     after = letters.at(-1)!.id
     if (!process.stdout.write(letters.map((letter) => `${jsonOf(letter)}\n`).join('')))

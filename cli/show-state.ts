@@ -1,13 +1,12 @@
 import { describe } from '../core/compaction.ts'
 import { MillraceError } from '../core/errors.ts'
-import type { InspectedSlot, StateInspector } from '../state/inspect.ts'
-import { inspecting } from './data-dir.ts'
+import type { InspectedSlot } from '../state/inspect.ts'
 import { count, counted, instant, size } from './format.ts'
+import { type Inspector, inspecting, type StatePlace } from './store.ts'
 import { renderTable } from './table.ts'
 import { out } from './terminal.ts'
 
-interface Options {
-  readonly data: string
+interface Options extends StatePlace {
   readonly json?: true
 }
 
@@ -23,14 +22,18 @@ interface Entry {
 }
 
 /** @throws MillraceError NOT_FOUND */
-export function listState(operator: string | undefined, { data, json, limit }: Options & { limit: number }): void {
+export async function listState(
+  operator: string | undefined,
+  { json, limit, ...place }: Options & { limit: number },
+): Promise<void> {
   if (operator !== undefined) {
-    const entries = inspecting(data, (inspector) => [...entriesOf(inspector, operator, data).take(limit)])
+    const entries = await inspecting(place, (inspector) => some(entriesOf(inspector, operator, place), limit))
     return printEntries(entries, json)
   }
-  const rows = inspecting(data, (inspector) =>
-    inspector.slots().map((slot) => ({ ...slot, entries: countOf(inspector, slot) })),
-  )
+  const rows = await inspecting(place, async (inspector) => {
+    const slots = await inspector.slots()
+    return Promise.all(slots.map(async (slot) => ({ ...slot, entries: await countOf(inspector, slot) })))
+  })
   if (json) return out.write(rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
   if (rows.length === 0) return out.write('no operator has kept anything yet\n')
   out.write(
@@ -55,10 +58,10 @@ export function listState(operator: string | undefined, { data, json, limit }: O
 }
 
 /** @throws MillraceError NOT_FOUND */
-export function getState(operator: string, key: string, { data, json }: Options): void {
-  const found = inspecting(data, (inspector) => [
-    ...entriesOf(inspector, operator, data).filter((entry) => entry.key === key),
-  ])
+export async function getState(operator: string, key: string, { json, ...place }: Options): Promise<void> {
+  const found = await inspecting(place, (inspector) =>
+    some(entriesOf(inspector, operator, place), Number.POSITIVE_INFINITY, (entry) => entry.key === key),
+  )
   if (found.length > 0) return printEntries(found, json)
   throw new MillraceError(
     'NOT_FOUND',
@@ -67,16 +70,17 @@ export function getState(operator: string, key: string, { data, json }: Options)
 }
 
 /** @throws MillraceError NOT_FOUND */
-export function sizeOfState({ data, json }: Options): void {
-  const { store, slots, lanes } = inspecting(data, (inspector) => ({
-    store: inspector.store(),
-    slots: inspector.slots(),
-    lanes: inspector.lanes(),
+export async function sizeOfState({ json, ...place }: Options): Promise<void> {
+  const { store, slots, lanes } = await inspecting(place, async (inspector) => ({
+    store: await inspector.store(),
+    slots: await inspector.slots(),
+    lanes: await inspector.lanes(),
   }))
   if (json) return out.write(`${JSON.stringify({ store, slots, lanes })}\n`)
-  out.write(
-    `state file   ${size(store.bytes)}, and ${size(store.logBytes)} of write-ahead log; ${counted(store.commits, 'commit')}\n`,
-  )
+  const where = place.store
+    ? `in Redis     ${size(store.bytes)}`
+    : `state file   ${size(store.bytes)}, and ${size(store.logBytes)} of write-ahead log`
+  out.write(`${where}; ${counted(store.commits, 'commit')}\n`)
   out.write(
     `state        ${size(slots.reduce((sum, slot) => sum + slot.bytes, 0))} in ${counted(slots.length, 'piece')}\n`,
   )
@@ -95,25 +99,38 @@ export function sizeOfState({ data, json }: Options): void {
   }
 }
 
-function* entriesOf(inspector: StateInspector, operator: string, data: string): Generator<Entry> {
-  const slots = inspector
-    .slots()
-    .filter(({ slot }) => slot === operator || slot.slice(0, slot.lastIndexOf('/')) === operator)
+async function* entriesOf(inspector: Inspector, operator: string, { data, store }: StatePlace): AsyncGenerator<Entry> {
+  const all = await inspector.slots()
+  const slots = all.filter(({ slot }) => slot.slice(0, slot.lastIndexOf('/')) === operator)
   if (slots.length === 0) {
-    const known = [...new Set(inspector.slots().map(({ slot }) => slot.slice(0, slot.lastIndexOf('/'))))]
+    const known = [...new Set(all.map(({ slot }) => slot.slice(0, slot.lastIndexOf('/'))))]
     throw new MillraceError(
       'NOT_FOUND',
-      `no operator "${operator}" has kept anything in ${data}; there is: ${known.join(', ') || 'nothing yet'}`,
+      `no operator "${operator}" has kept anything in ${store ? 'the store' : data}; there is: ${known.join(', ') || 'nothing yet'}`,
     )
   }
   for (const { task, slot, format } of slots) {
-    const blobs = inspector.blobs(task, slot).map(({ bytes }) => bytes)
+    const blobs = (await inspector.blobs(task, slot)).map(({ bytes }) => bytes)
     for (const entry of describe(format, blobs)) yield { task, state: slot, ...entry }
   }
 }
 
-function countOf(inspector: StateInspector, { task, slot, format }: InspectedSlot): number {
-  const blobs = inspector.blobs(task, slot).map(({ bytes }) => bytes)
+/** The first entries that are meant. */
+async function some(
+  entries: AsyncGenerator<Entry>,
+  limit: number,
+  meant: (entry: Entry) => boolean = () => true,
+): Promise<Entry[]> {
+  const found: Entry[] = []
+  for await (const entry of entries) {
+    if (found.length >= limit) break
+    if (meant(entry)) found.push(entry)
+  }
+  return found
+}
+
+async function countOf(inspector: Inspector, { task, slot, format }: InspectedSlot): Promise<number> {
+  const blobs = (await inspector.blobs(task, slot)).map(({ bytes }) => bytes)
   return describe(format, blobs).reduce((sum) => sum + 1, 0)
 }
 

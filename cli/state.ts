@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { DEFAULT_DATA } from './defaults.ts'
+import { storeOption } from './store-option.ts'
 
 const PAGE = `
 Examples:
@@ -21,6 +22,7 @@ export function stateCommand(): Command {
     .description('every piece of state; with an operator, its first entries')
     .argument('[operator]', 'an operator, such as cart, or a piece of its state, such as cart/states')
     .option('--data <DIR>', 'the data directory', DEFAULT_DATA)
+    .addOption(storeOption())
     .option('--limit <N>', 'at most so many entries', whole, 50)
     .option('--json', 'one line of JSON each')
     .action(async (operator, options) => (await import('./show-state.ts')).listState(operator, options))
@@ -30,12 +32,14 @@ export function stateCommand(): Command {
     .argument('<operator>', 'an operator, such as cart')
     .argument('<key>', 'a key as the pipeline gives it')
     .option('--data <DIR>', 'the data directory', DEFAULT_DATA)
+    .addOption(storeOption())
     .option('--json', 'one line of JSON each')
     .action(async (operator, key, options) => (await import('./show-state.ts')).getState(operator, key, options))
   command
     .command('size')
     .description('bytes of the state file, of each task, and of what waits for the sinks')
     .option('--data <DIR>', 'the data directory', DEFAULT_DATA)
+    .addOption(storeOption())
     .option('--json', 'one line of JSON')
     .action(async (options) => (await import('./show-state.ts')).sizeOfState(options))
   return command

@@ -18,6 +18,8 @@ import { checkTypes } from './types.ts'
 export interface CheckOptions {
   /** The data directory to compare with. @default the usual one, if it is there */
   readonly data?: string | undefined
+  /** The Redis that keeps the state, `redis://…`. @default the data directory keeps it */
+  readonly store?: string | undefined
   /** `NAME=PATH`, as for a run. @default records are made by the schemas */
   readonly inputs?: readonly string[]
   /** Whether the compiler is asked. @default true */
@@ -40,19 +42,22 @@ export interface Report {
  * @throws MillraceError NOT_FOUND when the file or something that is named beside it is not there; BAD_OPTION for an
  * input that it has no source for
  */
-export async function checkFile(file: string, { data, inputs = [], types = true }: CheckOptions = {}): Promise<Report> {
+export async function checkFile(
+  file: string,
+  { data, store, inputs = [], types = true }: CheckOptions = {},
+): Promise<Report> {
   const path = resolve(file)
   const findings = new Findings(path)
   const typed = types ? checkTypes(path, findings) : Promise.resolve('not checked')
   typed.catch(() => undefined)
-  const looked = await look(file, path, { data, inputs }, findings)
+  const looked = await look(file, path, { data, store, inputs }, findings)
   return { file: path, ...looked, types: await typed, findings: findings.all() }
 }
 
 async function look(
   file: string,
   path: string,
-  { data, inputs }: { data: string | undefined; inputs: readonly string[] },
+  { data, store, inputs }: { data: string | undefined; store: string | undefined; inputs: readonly string[] },
   findings: Findings,
 ): Promise<Pick<Report, 'pipelines' | 'samples' | 'stored'>> {
   let loaded: Awaited<ReturnType<typeof loadWatched>>
@@ -75,7 +80,7 @@ async function look(
   const stored: string[] = []
   for (const [i, pipeline] of pipelines.entries()) {
     planRules(pipeline, parts, findings)
-    stored.push(storedRules(pipeline, parts, data, findings))
+    stored.push(await storedRules(pipeline, parts, { data, store }, findings))
     const partitions = await partitionRules(pipeline, parts, data ?? DEFAULT_DATA, findings)
     const inputs = inputsOf(pipeline, given[i]!, true)
     samples.push(await flowRules({ pipeline, parts, inputs, partitions, findings }))

@@ -6,13 +6,14 @@ import type { Finding, Level } from './finding.ts'
 
 interface Options {
   readonly data?: string
+  readonly store?: string
   readonly input: readonly string[]
   readonly json?: true
 }
 
 /** Checks a file, prints what was found, and sets the exit code. @throws MillraceError */
-export async function showCheck(file: string, { data, input, json }: Options): Promise<void> {
-  const report = await checkFile(file, { data, inputs: input })
+export async function showCheck(file: string, { data, store, input, json }: Options): Promise<void> {
+  const report = await checkFile(file, { data, store, inputs: input })
   out.write(json ? `${checkJson(report)}\n` : checkText(report, out))
   if (report.findings.some(({ level }) => level !== 'note')) process.exitCode = 1
 }

@@ -2,36 +2,47 @@ import { existsSync } from 'node:fs'
 import { describe } from '../../core/compaction.ts'
 import { messageOf } from '../../core/errors.ts'
 import { type Pipeline, planOf } from '../../core/pipeline.ts'
-import type { StateInspector } from '../../state/inspect.ts'
-import { existingDataDir, inspecting, statePath } from '../data-dir.ts'
+import { existingDataDir, statePath } from '../data-dir.ts'
 import { DEFAULT_DATA } from '../defaults.ts'
 import { counted } from '../format.ts'
+import { type Inspector, inspecting } from '../store.ts'
 import type { Parts } from '../watched.ts'
 import type { Findings } from './finding.ts'
 
 /**
  * Compares a pipeline with what is stored of it: what a start would refuse.
  *
- * @param data the data directory; undefined looks at the usual one, if it is there
+ * @param place the data directory, or the Redis that keeps the state; neither looks at the usual directory, if it is there
  * @returns what was compared, in a few words
  * @throws MillraceError NOT_FOUND when a directory was named that is not there; STATE_DAMAGED, STATE_TOO_NEW
  */
-export function storedRules(pipeline: Pipeline, parts: Parts, data: string | undefined, findings: Findings): string {
+export async function storedRules(
+  pipeline: Pipeline,
+  parts: Parts,
+  { data, store }: { data?: string | undefined; store?: string | undefined },
+  findings: Findings,
+): Promise<string> {
+  if (store)
+    return inspecting({ data: DEFAULT_DATA, store }, (inspector) =>
+      compare(pipeline, parts, inspector, 'the store', findings),
+    )
   if (data === undefined && !existsSync(statePath(DEFAULT_DATA))) return 'nothing is stored'
   const folder = existingDataDir(data ?? DEFAULT_DATA)
   if (!existsSync(statePath(folder))) return `nothing is stored in ${data}`
-  return inspecting(folder, (inspector) => compare(pipeline, parts, inspector, data ?? DEFAULT_DATA, findings))
+  return inspecting({ data: folder }, (inspector) =>
+    compare(pipeline, parts, inspector, data ?? DEFAULT_DATA, findings),
+  )
 }
 
-function compare(
+async function compare(
   pipeline: Pipeline,
   parts: Parts,
-  inspector: StateInspector,
+  inspector: Inspector,
   data: string,
   findings: Findings,
-): string {
+): Promise<string> {
   const { plan } = planOf(pipeline)
-  const tasks = inspector.tasks().filter(({ task }) => task.startsWith(`${pipeline.name}/`))
+  const tasks = (await inspector.tasks()).filter(({ task }) => task.startsWith(`${pipeline.name}/`))
   for (const { task, facts } of tasks) {
     if (facts === undefined) continue
     const { slots, sources } = JSON.parse(facts) as { slots: Record<string, string>; sources: Record<string, unknown> }
@@ -56,7 +67,7 @@ function compare(
         instead: 'give the source its former name, or use another --data directory',
       })
     }
-    for (const { sink } of inspector.lanes(task)) {
+    for (const { sink } of await inspector.lanes(task)) {
       if (plan.outputs.some(({ name }) => name === sink)) continue
       findings.add({
         code: 'OUTPUT_GONE',
@@ -66,7 +77,7 @@ function compare(
         instead: 'deliver them with the former version, or start with --to-dead-letters',
       })
     }
-    shapes(pipeline, parts, inspector, task, findings)
+    await shapes(pipeline, parts, inspector, task, findings)
   }
   return tasks.length === 0
     ? `${data} holds nothing of it`
@@ -74,12 +85,18 @@ function compare(
 }
 
 /** Reads stored values by the schemas of their operators, as a start would. */
-function shapes(pipeline: Pipeline, parts: Parts, inspector: StateInspector, task: string, findings: Findings): void {
+async function shapes(
+  pipeline: Pipeline,
+  parts: Parts,
+  inspector: Inspector,
+  task: string,
+  findings: Findings,
+): Promise<void> {
   for (const { node, name } of planOf(pipeline).plan.nodes) {
     if (node.kind !== 'operator') continue
     for (const [piece, declaration] of Object.entries(node.definition.state ?? {})) {
       if (declaration.kind !== 'table' || !declaration.revive) continue
-      const blobs = inspector.blobs(task, `${name}/${piece}`)
+      const blobs = await inspector.blobs(task, `${name}/${piece}`)
       if (blobs.length === 0) continue
       const entries = describe(
         blobs[0]!.format,
