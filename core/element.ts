@@ -15,6 +15,8 @@ export class ElementMeta implements Meta, RowMeta {
   partition = 0
   position = 0
   draws = 0
+  /** What caused it in the stage before, where a channel brought it. */
+  carried: string | undefined
   /** Of a timer, the key that it was set for: the stream's, and perhaps a finer one. */
   timerKey = ''
   /** Draws the versions of last-write-wins; the task's, over all its lives. */
@@ -25,6 +27,7 @@ export class ElementMeta implements Meta, RowMeta {
   }
 
   get cause(): string {
+    if (this.carried !== undefined) return this.carried
     return this.partition < 0
       ? `${this.source}/${this.timerKey}/${this.position}`
       : `${this.source}/${this.partition}/${this.position}`
@@ -48,6 +51,7 @@ export class ElementMeta implements Meta, RowMeta {
     this.position = position
     this.stamp = stamp
     this.draws = 0
+    this.carried = undefined
   }
 
   timer(operator: string, timerKey: string, key: string, due: number, stamp: number): void {
@@ -65,6 +69,7 @@ export class ElementMeta implements Meta, RowMeta {
     this.partition = other.partition
     this.position = other.position
     this.draws = other.draws
+    this.carried = other.carried
     this.timerKey = other.timerKey
     this.versions = other.versions
   }

@@ -98,6 +98,8 @@ export interface OperatorDefinition<T, R, D extends StateShape = StateShape> {
   readonly sides?: readonly string[]
   /** The second input, a stream or an Observable. */
   readonly right?: unknown
+  /** What it gives is brought to the partition of its key through a channel, and is worked on in a stage of its own. */
+  readonly channel?: { readonly partitions: number | undefined }
   /** It waits for answers: the engine calls this instead of `start`. */
   readonly work?: AsyncWork<T, R>
   /** Called once when a task opens (or a plain Observable is subscribed), before the first element. */

@@ -1,6 +1,7 @@
 import { type Duration, milliseconds, shown } from './duration.ts'
 import { MillraceError } from './errors.ts'
 import { compile, type Plan } from './plan.ts'
+import { stagesOf } from './stages.ts'
 import type { Output, OutputNode } from './stream.ts'
 
 export interface PipelineOptions {
@@ -20,7 +21,10 @@ export interface Pipeline<out O = unknown> {
 
 /** What the engine keeps of a pipeline. */
 export interface PipelinePlan {
+  /** The whole of it. */
   readonly plan: Plan
+  /** What runs as tasks, in the order in which records go through it. */
+  readonly stages: readonly Plan[]
   readonly maxPoison: number
   /** Milliseconds that a drain waits for deliveries. */
   readonly drain: number
@@ -51,7 +55,7 @@ export function pipeline<O extends Record<string, Output<unknown>>>(
   }
   const drain = milliseconds(options.drain ?? '10s', `pipeline "${name}": drain`)
   const plan = compile(name, outputs as unknown as Record<string, OutputNode>)
-  const made = { name, outputs, [PIPELINE]: { plan, maxPoison, drain } satisfies PipelinePlan }
+  const made = { name, outputs, [PIPELINE]: { plan, stages: stagesOf(plan), maxPoison, drain } satisfies PipelinePlan }
   return made
 }
 

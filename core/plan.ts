@@ -2,6 +2,9 @@ import { shown } from './duration.ts'
 import { MillraceError } from './errors.ts'
 import { nodeOf, type OutputNode, type StreamNode } from './stream.ts'
 
+/** The stage that reads the pipeline's own sources. */
+export const MAIN = 'main'
+
 /** A node of the graph that runs, in topological order: inputs come before it. */
 export interface PlanNode {
   readonly id: number
@@ -21,9 +24,11 @@ export interface PlanOutput {
   readonly level: number
 }
 
-/** A pipeline, ordered and named. */
+/** A pipeline, or one stage of it, ordered and named. */
 export interface Plan {
   readonly pipeline: string
+  /** `main`; behind a channel, the channel's name. */
+  readonly stage: string
   readonly nodes: readonly PlanNode[]
   readonly sources: readonly (PlanNode & { node: StreamNode & { kind: 'source' } })[]
   readonly outputs: readonly PlanOutput[]
@@ -33,12 +38,17 @@ export interface Plan {
   readonly slots: Readonly<Record<string, string>>
 }
 
-/** @throws MillraceError BAD_PIPELINE */
-export function compile(pipeline: string, outputs: Readonly<Record<string, OutputNode>>): Plan {
+/**
+ * Orders and names the graph between sources and outputs.
+ *
+ * @throws MillraceError BAD_PIPELINE
+ */
+export function compile(pipeline: string, outputs: Readonly<Record<string, OutputNode>>, stage = MAIN): Plan {
   const nodes: PlanNode[] = []
   const known = new Map<StreamNode, PlanNode>()
   const slots: Record<string, string> = {}
   const kinds = new Map<string, number>()
+  const channels = new Set<string>()
 
   const visit = (node: StreamNode): PlanNode => {
     const before = known.get(node)
@@ -69,6 +79,15 @@ export function compile(pipeline: string, outputs: Readonly<Record<string, Outpu
     if (definition.plainOnly !== undefined)
       throw new MillraceError('BAD_PIPELINE', `pipeline "${pipeline}": ${definition.kind}: ${definition.plainOnly}`)
     const wanted = definition.name ?? definition.kind
+    if (definition.channel) {
+      if (channels.has(wanted))
+        throw new MillraceError(
+          'BAD_PIPELINE',
+          `pipeline "${pipeline}": two channels are called "${wanted}", and would share their log: give one of them a name of its own, as in ${definition.kind}(by, { name: '${definition.kind}-2' })`,
+        )
+      channels.add(wanted)
+      return wanted
+    }
     const state = Object.entries(definition.state ?? {})
     if (state.length > 0) {
       for (const [piece, declaration] of state) {
@@ -118,10 +137,18 @@ export function compile(pipeline: string, outputs: Readonly<Record<string, Outpu
       )
     }
   }
-  return { pipeline, nodes, sources, outputs: planned, levels: Math.max(...nodes.map((n) => n.outLevel)) + 1, slots }
+  return {
+    pipeline,
+    stage,
+    nodes,
+    sources,
+    outputs: planned,
+    levels: Math.max(...nodes.map((n) => n.outLevel)) + 1,
+    slots,
+  }
 }
 
-function inputsOf(node: StreamNode): readonly StreamNode[] {
+export function inputsOf(node: StreamNode): readonly StreamNode[] {
   switch (node.kind) {
     case 'source':
       return []

@@ -1,4 +1,4 @@
-/** What several connectors of one worker use together: made by the first that asks for a name, and given to the others. */
+/** What several connectors use together: made by the first that asks for a name, and given to the others. */
 export function sharing(): <T>(name: string, make: () => T) => T {
   const shared = new Map<string, unknown>()
   return <T>(name: string, make: () => T): T => {

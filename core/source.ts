@@ -7,6 +7,8 @@ import type { Runtime } from './runtime.ts'
 export interface ConnectorContext {
   /** The pipeline's name. */
   readonly pipeline: string
+  /** The stage of it that the connector serves: `main`, or what stands behind a channel. */
+  readonly stage: string
   /** The name of the pipeline's output that a sink serves, which is its lane's; absent for a source. */
   readonly output?: string
   /** The folder that the stand-ins keep their files in. */
@@ -24,7 +26,7 @@ export interface ConnectorContext {
   readonly logger: Logger
   readonly metrics: Metrics
   /**
-   * What several connectors of one worker use together, such as a connection or a consumer group: made by the first that
+   * What several connectors of one stage of a worker use together, such as a connection or a consumer group: made by the first that
    * asks for it under a name, and given to the others.
    */
   share<T>(name: string, make: () => T): T

@@ -33,6 +33,8 @@ export interface SourceStatus {
   /** Where the stand-in is, when the source is one. */
   readonly standIn: string | null
   readonly partitions: number
+  /** How many of them are this worker's. */
+  readonly assigned: number
   readonly ended: boolean
   /** The task stopped taking from it, because a lane is full. */
   readonly paused: boolean

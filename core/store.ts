@@ -162,6 +162,11 @@ export interface Store {
   readonly id: string
   readonly secret: Uint8Array
   /**
+   * Workers of other processes use it, too, over a network: a commit whose outcome is not known is no reason to stop; the
+   * task is opened again, and the store then knows.
+   */
+  readonly shared?: boolean
+  /**
    * Opens a task: raises its fence, counts a death (cleared by the first commit of an epoch), gives what is stored.
    *
    * @throws MillraceError STATE_DAMAGED when a checksum fails

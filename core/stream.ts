@@ -25,6 +25,13 @@ export interface SourceOptions<S extends Schema> {
   name?: string
 }
 
+/** A channel between two stages, as the plan knows it. */
+export interface PlannedChannel {
+  readonly name: string
+  /** @default as many as the stage before has */
+  readonly partitions: number | undefined
+}
+
 /** What a stream is made of: a description, until a pipeline runs. */
 export type StreamNode =
   | {
@@ -33,6 +40,8 @@ export type StreamNode =
       readonly source: Source
       readonly options: SourceOptions<any>
       readonly lateness: number
+      /** It is the far end of a channel from the stage before. */
+      readonly channel?: PlannedChannel
     }
   | {
       readonly kind: 'operator'
@@ -64,6 +73,8 @@ export interface Output<out T> {
 export interface OutputNode extends Output<unknown> {
   readonly input: StreamNode
   readonly to: Sink<any>
+  /** It is the near end of a channel to the next stage. */
+  readonly channel?: PlannedChannel
   readonly lane: {
     readonly maxStaged: Size
     readonly maxAge: Duration | undefined

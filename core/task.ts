@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
+import { type Carried, carriedOf, carriedText, type Mark, markOf, markText, watermarkOf } from './channel.ts'
 import { type BlobWeight, expiryOf, planCompaction } from './compaction.ts'
 import { bytes, milliseconds } from './duration.ts'
 import type { ElementMeta } from './element.ts'
@@ -13,7 +14,7 @@ import type { Logger } from './logger.ts'
 import { type Key, keyText } from './operator.ts'
 import type { Plan, PlanNode } from './plan.ts'
 import type { Runtime } from './runtime.ts'
-import type { Encoder } from './sink.ts'
+import type { Encoder, RowMeta } from './sink.ts'
 import type { SinkHost } from './sink-host.ts'
 import type { OpenSource, RawRecord, Reader } from './source.ts'
 import type {
@@ -28,7 +29,15 @@ import type {
   Store,
   StoredBatch,
 } from './store.ts'
-import { idleUntil, idleWatermark, newSourceClock, type SourceClock } from './watermark.ts'
+import {
+  copyClock,
+  idleUntil,
+  idleWatermark,
+  isSilent,
+  newSourceClock,
+  noteMark,
+  type SourceClock,
+} from './watermark.ts'
 
 /** What one task's facts hold, as JSON, beside its state in the store. */
 interface Facts {
@@ -40,6 +49,8 @@ interface Facts {
   readonly version: number
   readonly totals: Totals
   readonly watermarks: readonly (number | null)[]
+  /** What was last said of event time to the stages behind. */
+  readonly mark?: Mark
 }
 
 interface StoredSource {
@@ -51,6 +62,8 @@ interface StoredSource {
   readonly watermark: number | null
   readonly lastArrival: number
   readonly sealed: boolean
+  /** Of a channel, by its producers; `unheard` of one that has said nothing yet. */
+  readonly marks?: readonly (Mark | 'unheard')[]
 }
 
 interface Totals {
@@ -68,6 +81,8 @@ export interface TaskSource {
   readonly key: (value: any) => Key
   readonly time: (value: any) => number
   readonly validate: (value: unknown) => unknown
+  /** Of a channel, how many tasks feed it. */
+  readonly producers?: number
 }
 
 /** Bounds of an epoch beside the engine's own, read anew before each: what is made must not depend on them. */
@@ -83,6 +98,8 @@ export interface TaskOptions {
   readonly store: Store
   readonly sources: readonly TaskSource[]
   readonly sinks: readonly SinkHost[]
+  /** Of each output that is a channel, how many partitions it has. */
+  readonly channels: readonly (number | undefined)[]
   readonly runtime: Runtime
   readonly logger: Logger
   readonly maxPoison: number
@@ -93,6 +110,8 @@ export interface TaskOptions {
   readonly epoch?: EpochBounds | undefined
   /** Where each table keeps what its share of memory has no room for. @default all stays in memory */
   readonly cache?: { readonly directory: string; readonly bytes: number } | undefined
+  /** Called after each epoch that became durable. */
+  readonly committed?: () => void
   /** Called at the first thing that keeps the task from going on. */
   failed(error: unknown): void
 }
@@ -103,6 +122,8 @@ const EPOCH = { first: 500, most: 50_000, bytes: 8 * 1024 * 1024, target: 50 }
 const LINGER = { batches: 10_000, ms: 250 }
 /** Records that a partition's poison is counted over, and how many of them are no flood yet. */
 const POISON = { window: 1_000, atLeast: 20 }
+/** Milliseconds of event time after which the stages behind are told of it, when no record tells them. */
+const MARK = 1_000
 /** Deaths in a row before the first commit, after which the first record itself is taken for the killer. */
 const DEATHS = 20
 
@@ -113,9 +134,12 @@ interface Element {
   readonly key: string
   readonly time: number
   readonly value: unknown
+  readonly carried: Carried | undefined
 }
 
 interface Staging {
+  /** Of a channel, how many partitions it has. */
+  readonly channel: number | undefined
   readonly encoder: Encoder<unknown>
   rows: string[]
   times: number[]
@@ -134,6 +158,8 @@ export class Task {
   ended = false
   watermark = Number.NEGATIVE_INFINITY
   readers: Reader[] = []
+  /** What the store is known to hold: the last epoch, and where each source is read on from; undefined of one not begun. */
+  durable: { readonly epoch: number; readonly positions: readonly (number | undefined)[] } = { epoch: 0, positions: [] }
   private readonly options: TaskOptions
   private readonly stopping = new AbortController()
   private readonly killed = new AbortController()
@@ -153,6 +179,8 @@ export class Task {
   private lastEpoch = 0
   private staging: Staging[] = []
   private stagedBytes = 0
+  /** What was last said of event time to the stages behind; undefined when nothing was, or there are none. */
+  private mark: Mark | undefined
   private letters: DeadLetter[] = []
   private version = 0
   private limit = EPOCH.first
@@ -180,8 +208,8 @@ export class Task {
   constructor(options: TaskOptions) {
     this.options = options
     const { plan, partition } = options
-    this.id = `${plan.pipeline}/main/${partition}`
-    this.clocks = options.sources.map(newSourceClock)
+    this.id = `${plan.pipeline}/${plan.stage}/${partition}`
+    this.clocks = options.sources.map(({ producers }) => newSourceClock(producers))
     this.positions = options.sources.map(() => ({ next: 0, last: null, raw: undefined }))
     this.readBySource = options.sources.map(() => 0)
     this.bounds = plan.outputs.map(({ name, node: { lane } }) => ({
@@ -224,15 +252,28 @@ export class Task {
         watermark: stored.sealed ? maxTime - source.lateness : unstored(stored.watermark),
         lastArrival: stored.lastArrival,
         sealed,
+        ...(source.producers === undefined ? {} : { marks: this.storedMarks(source.producers, stored, sealed) }),
       }
       this.positions[i] = { next: stored.next, last: stored.last, raw: undefined }
     })
+    this.durable = {
+      epoch: this.epoch,
+      positions: this.positions.map(({ next, last }) => (next === 0 && !last ? undefined : next)),
+    }
     if (facts && this.options.reopen)
       for (const segment of this.flow.segments)
         if (segment.clock.watermark === Infinity) segment.clock.watermark = this.taskWatermark()
     if (facts) this.previous = facts.totals
     this.version = facts?.version ?? 0
-    this.staging = sinks.map((sink) => ({ encoder: sink.open.encoder(this.id), rows: [], times: [], arrivals: [] }))
+    this.mark = facts?.mark
+    if (this.mark === 'end' && this.options.reopen) this.mark = undefined
+    this.staging = sinks.map((sink, i) => ({
+      channel: this.options.channels[i],
+      encoder: sink.open.encoder(this.id),
+      rows: [],
+      times: [],
+      arrivals: [],
+    }))
     const host = this.laneHost()
     for (const [i, output] of plan.outputs.entries()) {
       const restored = this.opened.batches.filter((batch) => batch.sink === output.name)
@@ -360,7 +401,8 @@ export class Task {
     const now = runtime.now()
     const processing = this.flow.earliest('processing')
     if (processing <= now) return 0
-    let wait = Math.min(60_000, processing - now)
+    let wait = Math.min(60_000, processing - now, this.markDue(now))
+    if (wait <= 0) return 0
     const event = this.flow.earliest('event')
     if (event < Number.POSITIVE_INFINITY) {
       const at = Math.max(
@@ -401,7 +443,7 @@ export class Task {
       const clock = this.clocks[i]!
       if (clock.sealed) continue
       // a source that has never given a record says nothing of event time, once it is known to be at its head
-      if (clock.maxTime === Number.NEGATIVE_INFINITY && this.atHead(i)) silent = true
+      if (isSilent(clock, this.atHead(i))) silent = true
       else if (clock.watermark < watermark) watermark = clock.watermark
     }
     return silent && watermark === Number.POSITIVE_INFINITY ? Number.NEGATIVE_INFINITY : watermark
@@ -438,15 +480,9 @@ export class Task {
       if (source < 0) break
       const element = this.element(source)
       if (element) {
-        if (
-          !this.advance(
-            this.flow.segments[0]!.clock.watermark,
-            this.sourceWatermark(source, element.time),
-            element.stamp,
-          )
-        )
+        if (!this.advance(this.flow.segments[0]!.clock.watermark, this.sourceWatermark(source, element), element.stamp))
           break
-        this.deliver(element)
+        if (!isMark(element)) this.deliver(element)
       }
       this.taken(source, element)
       // where a source ends is a place among the records, and not among the epochs
@@ -471,13 +507,13 @@ export class Task {
       this.taken(source, element)
       elements.push({ source, element, ends: this.intakes[source]!.ended })
     }
-    const clocks = this.clocks.map((clock) => ({ ...clock }))
+    const clocks = this.clocks.map(copyClock)
     const { duplicates, late } = this.totals
     const excluded = new Set<string>()
     const dead = new Set<number>()
     for (;;) {
       const failures: Failure[] = []
-      this.clocks.splice(0, this.clocks.length, ...clocks.map((clock) => ({ ...clock })))
+      this.clocks.splice(0, this.clocks.length, ...clocks.map(copyClock))
       this.flow.segments.forEach((segment, i) => {
         segment.clock.watermark = watermarks[i]!
         segment.queuedWatermark = watermarks[i]!
@@ -510,8 +546,8 @@ export class Task {
       const now = this.options.runtime.now()
       if (elements.length === 0) advance(this.idleMark(now), now)
       elements.forEach(({ source, element, ends }, i) => {
-        if (element) advance(this.sourceWatermark(source, element.time), element.stamp)
-        if (element && !dead.has(i)) {
+        if (element) advance(this.sourceWatermark(source, element), element.stamp)
+        if (element && !isMark(element) && !dead.has(i)) {
           this.setMeta(element)
           attempt({ record: i }, () => this.flow.push(source, element.value, i))
         }
@@ -570,7 +606,7 @@ export class Task {
         : clock.sealed
           ? Number.POSITIVE_INFINITY
           : clock.watermark
-      if (idle && clock.maxTime > Number.NEGATIVE_INFINITY) clock.watermark = mark
+      if (idle && !clock.marks && clock.maxTime > Number.NEGATIVE_INFINITY) clock.watermark = mark
       watermark = Math.min(watermark, mark)
     })
     return watermark === Number.POSITIVE_INFINITY ? this.taskWatermark() : watermark
@@ -645,11 +681,24 @@ export class Task {
   private decode(source: number, record: RawRecord, stamp: number): Element | Error {
     const from = this.options.sources[source]!
     try {
+      if (from.producers !== undefined) {
+        const carried = carriedOf(from.open.decode(record))
+        const time = carried.time ?? Number.NEGATIVE_INFINITY
+        return { source, record, stamp, key: record.key ?? '', time, value: carried.value, carried }
+      }
       const value = from.validate(from.open.decode(record))
       const time = from.time(value)
       if (!Number.isFinite(time))
         return new MillraceError('UNDECODABLE', `${from.name}: time must give epoch milliseconds, got ${time}`)
-      return { source, record, stamp, key: keyText(from.key(value), `${from.name}: key`), time, value }
+      return {
+        source,
+        record,
+        stamp,
+        key: keyText(from.key(value), `${from.name}: key`),
+        time,
+        value,
+        carried: undefined,
+      }
     } catch (error) {
       return error instanceof MillraceError
         ? error
@@ -658,12 +707,13 @@ export class Task {
   }
 
   /** Moves the source's clock for a record, and gives the task's watermark. */
-  private sourceWatermark(source: number, time: number): number {
+  private sourceWatermark(source: number, { time, carried }: Element): number {
     const clock = this.clocks[source]!
     if (time > clock.maxTime) {
       clock.maxTime = time
-      clock.watermark = Math.max(clock.watermark, time - this.options.sources[source]!.lateness)
+      if (!carried) clock.watermark = Math.max(clock.watermark, time - this.options.sources[source]!.lateness)
     }
+    if (carried) noteMark(clock, carried.producer, carried.mark)
     return this.clocks.length === 1 ? clock.watermark : this.taskWatermark()
   }
 
@@ -696,6 +746,7 @@ export class Task {
       element.record.position,
       element.stamp,
     )
+    meta.carried = element.carried?.cause
     meta.key = element.key
     meta.time = element.time
     return meta
@@ -752,8 +803,8 @@ export class Task {
     place.next = record.next
     place.raw = record
     this.clocks[source]!.lastArrival = element?.stamp ?? intake.stamp
-    this.totals.read++
-    this.readBySource[source]!++
+    if (!this.clocks[source]!.marks) this.totals.read++
+    if (!element || !isMark(element)) this.readBySource[source]!++
     intake.take()
   }
 
@@ -766,14 +817,15 @@ export class Task {
     ) {
       // the last epoch is full: the end comes again with the next one
       this.intakes.forEach((intake, i) => {
-        if (intake.ended) this.clocks[i]!.sealed = false
+        if (intake.ended || hasEnded(this.clocks[i]!)) this.clocks[i]!.sealed = false
       })
     }
   }
 
   private sealClocks(): void {
     this.intakes.forEach((intake, i) => {
-      if (intake.ended) this.clocks[i]!.sealed = true
+      const clock = this.clocks[i]!
+      if (intake.ended || hasEnded(clock)) clock.sealed = true
     })
   }
 
@@ -830,11 +882,59 @@ export class Task {
 
   private stage(output: number, value: unknown, meta: ElementMeta): void {
     const staging = this.staging[output]!
-    const text = staging.encoder.row(value, meta)
+    const { encoder, channel } = staging
+    const text =
+      channel === undefined
+        ? encoder.row(value, meta)
+        : encoder.row({ key: meta.key, text: this.carry(output, value, meta) }, meta)
     staging.rows.push(text)
     staging.times.push(meta.time)
     staging.arrivals.push(meta.stamp)
     this.stagedBytes += text.length
+  }
+
+  private carry(output: number, value: unknown, { time, cause }: ElementMeta): string {
+    const { watermark } = this.flow.segments[this.options.plan.outputs[output]!.level]!.clock
+    return carriedText(this.options.partition, watermark, time, cause, value)
+  }
+
+  /** Milliseconds until the stages behind are to be told of the time, while all sources are at their heads. */
+  private markDue(now: number): number {
+    if (this.options.channels.every((channel) => channel === undefined)) return Number.POSITIVE_INFINITY
+    if (this.clocks.every((clock, i) => clock.sealed || isSilent(clock, this.atHead(i))))
+      return this.mark === undefined ? 0 : Number.POSITIVE_INFINITY
+    const said = watermarkOf(this.mark) ?? Number.NEGATIVE_INFINITY
+    let comes = Number.POSITIVE_INFINITY
+    for (const [i, clock] of this.clocks.entries())
+      comes = Math.min(comes, idleWatermark(clock, this.options.sources[i]!.lateness, now))
+    if (comes >= said + MARK) return 0
+    const moves = this.clocks.some((clock) => !clock.sealed && !clock.marks)
+    return moves ? said + MARK - comes : Number.POSITIVE_INFINITY
+  }
+
+  /** Tells all partitions of the stages behind how far this task has come, when that is news to them. */
+  private stageMarks(): void {
+    const channels = this.staging.filter((staging) => staging.channel !== undefined)
+    if (channels.length === 0) return
+    const last = Math.min(...this.flow.segments.map((segment) => segment.clock.watermark))
+    const silent =
+      last === Number.NEGATIVE_INFINITY &&
+      this.clocks.every((clock, i) => clock.sealed || isSilent(clock, this.atHead(i)))
+    const mark = silent ? 'idle' : markOf(last)
+    const said = watermarkOf(this.mark) ?? Number.NEGATIVE_INFINITY
+    const news =
+      mark === 'idle' ? this.mark === undefined : last === Infinity ? this.mark !== 'end' : last >= said + MARK
+    if (!news) return
+    this.mark = mark
+    const now = this.options.runtime.now()
+    const text = markText(this.options.partition, mark)
+    for (const { encoder, channel, rows, times, arrivals } of channels) {
+      for (let partition = 0; partition < channel!; partition++) {
+        rows.push(encoder.row({ partition, key: '', text }, MARK_META))
+        times.push(now)
+        arrivals.push(now)
+      }
+    }
   }
 
   private clearStaging(): void {
@@ -923,6 +1023,7 @@ export class Task {
 
   /** Takes what the epoch has made out of the flow and its state. */
   private sealEpoch() {
+    this.stageMarks()
     const made = this.batches()
     this.clearStaging()
     const staged = made.filter(({ batch, lane }) => this.fits(batch, lane))
@@ -952,14 +1053,13 @@ export class Task {
     this.begun = true
     for (const position of this.positions) position.raw = undefined
     const horizon = Math.min(...this.flow.segments.map((segment) => segment.clock.watermark))
-    return { change, staged, changed, installing, horizon }
+    const positions = this.positions.map(({ next, last }) => (next === 0 && !last ? undefined : next))
+    return { change, staged, changed, installing, horizon, positions }
   }
 
   /** The store's answer: what was staged is delivered. */
-  private committed(
-    { change, staged, changed, installing, horizon }: ReturnType<Task['sealEpoch']>,
-    result: CommitResult,
-  ): void {
+  private committed(seal: ReturnType<Task['sealEpoch']>, result: CommitResult): void {
+    const { change, staged, changed, installing, horizon } = seal
     if (result.kind === 'fenced')
       throw new MillraceError('FENCED', `${this.id}: another worker has opened this task; this one stops`)
     if (result.kind === 'failed') throw result.error
@@ -969,6 +1069,8 @@ export class Task {
         `${this.id}: it is not known whether epoch ${change.epoch} was committed (${result.reason}); start again: the store knows`,
       )
     this.epochs++
+    this.durable = { epoch: change.epoch, positions: seal.positions }
+    this.options.committed?.()
     changed.forEach(({ blobs }, i) => {
       blobs.push(weightOf(result.blobs[i]!, change.blobs[i]!))
     })
@@ -1052,6 +1154,7 @@ export class Task {
               watermark: stored(clock.watermark),
               lastArrival: clock.lastArrival,
               sealed: clock.sealed,
+              ...(clock.marks ? { marks: clock.marks.map((mark) => (mark === undefined ? 'unheard' : mark)) } : {}),
             },
           ]
         }),
@@ -1065,7 +1168,17 @@ export class Task {
         late: this.previous.late + this.totals.late,
       },
       watermarks: this.flow.segments.map((segment) => stored(segment.clock.watermark)),
+      ...(this.mark === undefined ? {} : { mark: this.mark }),
     }
+  }
+
+  /** What producers had said; what ended and is open again stands where its last record stood. */
+  private storedMarks(producers: number, { marks = [], maxTime }: StoredSource, sealed: boolean): (Mark | undefined)[] {
+    return Array.from({ length: producers }, (_, i) => {
+      const mark = marks[i]
+      if (mark === undefined || mark === 'unheard') return undefined
+      return mark === 'end' && !sealed && this.options.reopen ? maxTime : mark
+    })
   }
 
   private dropped: string[] = []
@@ -1212,6 +1325,19 @@ export class Task {
       failed: (error) => this.fail(error),
     }
   }
+}
+
+/** What an encoder is told of a mark, which nobody caused. */
+const MARK_META: RowMeta = { key: '', time: 0, cause: '', now: () => 0, version: () => 0 }
+
+/** Whether an element of a channel brings no record, but says how far its producer has come. */
+function isMark({ carried }: Element): boolean {
+  return carried !== undefined && carried.cause === undefined
+}
+
+/** Whether all tasks that feed a channel have ended. */
+function hasEnded(clock: SourceClock): boolean {
+  return clock.marks !== undefined && clock.watermark === Number.POSITIVE_INFINITY
 }
 
 function weightOf(id: number, { format, bytes }: Pick<StateBlob, 'format' | 'bytes'>): BlobWeight {

@@ -1,17 +1,18 @@
-import { join } from 'node:path'
+import type { Channels } from './channel.ts'
 import { MillraceError, messageOf } from './errors.ts'
 import type { Logger } from './logger.ts'
 import { measure } from './measure.ts'
 import type { Metrics } from './metrics.ts'
 import { type Pipeline, planOf } from './pipeline.ts'
+import type { Plan } from './plan.ts'
 import { QuantileSketch } from './quantiles.ts'
 import type { Runtime } from './runtime.ts'
 import { sharing } from './share.ts'
-import { SinkHost } from './sink-host.ts'
-import type { ConnectorContext, OpenSource, Source } from './source.ts'
+import type { Source } from './source.ts'
+import { type Fed, Stage, type StageTotals } from './stage.ts'
 import type { SinkStatus, SourceStatus, WorkerStatus } from './status.ts'
 import type { Store } from './store.ts'
-import { type EpochBounds, Task, type TaskSource } from './task.ts'
+import type { EpochBounds } from './task.ts'
 
 export interface WorkerOptions {
   readonly pipeline: Pipeline
@@ -37,6 +38,12 @@ export interface WorkerOptions {
   readonly dropState?: readonly string[]
   readonly renameState?: Readonly<Record<string, string>>
   readonly toDeadLetters?: boolean
+  /** How two stages of a pipeline are connected; needed where it has several. */
+  readonly channels?: Channels
+  /** How many workers share the pipeline's partitions, where that is known. @default 1 */
+  readonly workers?: number
+  /** Go on from a store that is older than its group was told, or another one. */
+  readonly acceptOlderState?: boolean
   /** Bounds of an epoch that are tighter than the engine's own. */
   readonly epoch?: EpochBounds
   /** Whether tables may put what is cold into files under `dataDir`. @default true */
@@ -56,17 +63,15 @@ export interface Worker {
 /** Bytes of tables' values that a worker keeps in memory; what is colder is read from the cache, page by page. */
 const STATE_MEMORY = 512 * 1024 * 1024
 
-/** Milliseconds that a system may take to come up: pipelines and their systems are started together. */
-const PATIENCE = 30_000
-
 /**
- * Runs a pipeline: opens its sources and sinks, one task a partition, and works until the sources end or it is stopped.
+ * Runs a pipeline: opens the sources and sinks of its stages and their tasks, one a partition, and works until the
+ * sources end or it is stopped.
  *
  * @throws MillraceError when anything stored, or any system, does not fit the pipeline
  */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { pipeline, store, runtime, logger, metrics, inputs = {}, untilEnd = false } = options
-  const { plan, maxPoison, drain } = planOf(pipeline)
+  const { plan, stages: plans, maxPoison, drain } = planOf(pipeline)
   const started = runtime.elapsed()
   const unknown = Object.keys(inputs).find((name) => !plan.sources.some((source) => source.name === name))
   if (unknown !== undefined) {
@@ -75,104 +80,62 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       `pipeline "${pipeline.name}" has no source "${unknown}": it reads ${plan.sources.map((source) => source.name).join(', ')}`,
     )
   }
-  const context: ConnectorContext = {
-    pipeline: pipeline.name,
-    dataDir: options.dataDir,
-    env: options.env,
-    live: options.live ?? false,
-    runtime,
-    logger,
-    metrics,
-    share: sharing(),
-  }
-  const sources: TaskSource[] = []
-  const hosts: SinkHost[] = []
-  const closeAll = async () => {
-    await Promise.allSettled([
-      ...sources.map((source) => source.open.close()),
-      ...hosts.map((host) => host.open.close()),
-    ])
-  }
+  await refuseLostStages(pipeline.name, plans, store)
   let state: WorkerStatus['state'] = 'starting'
-  let tasks: Task[] = []
   let failure: unknown
+  const stages: Stage[] = []
+  const failed = (error: unknown) => {
+    failure ??= error
+    for (const stage of stages) stage.stop()
+  }
+  const fed = new Map<string, Fed>()
   try {
-    for (const { node, name } of plan.sources) {
-      const { options: given, lateness } = node
-      const source = inputs[name] ?? node.source
-      const open = await patiently(() => source.open(context, { untilEnd }), runtime, logger)
-      const { validate } = given.schema['~standard']
-      sources.push({
-        name,
-        open,
-        lateness,
-        key: given.key,
-        time: given.time,
-        validate: (value) => valid(validate(value)),
-      })
-    }
-    const partitions = sources[0]!.open.partitions
-    const other = sources.find((source) => source.open.partitions !== partitions)
-    if (other) {
-      throw new MillraceError(
-        'BAD_PIPELINE',
-        `pipeline "${pipeline.name}": source "${other.name}" has ${other.open.partitions} partitions, and "${sources[0]!.name}" has ${partitions}: sources that meet in one pipeline must have as many`,
-      )
-    }
-    for (const output of plan.outputs) {
-      const rowSchema = schemaOf(output.node.input)
-      const own = { ...context, output: output.name, ...(rowSchema ? { rowSchema } : {}) } as ConnectorContext
-      const open = await patiently(() => output.node.to.open(own), runtime, logger)
-      hosts.push(new SinkHost(output.name, output.node.to, open, runtime))
-    }
-    refuseStandIns(
-      options,
-      plan.sources.map((s, i) => [(inputs[s.name] ?? s.node.source).system, sources[i]!.open] as const),
-      plan.outputs.map((o, i) => [o.node.to.system, hosts[i]!.open] as const),
-    )
-    const tables = Math.max(1, Object.values(plan.slots).filter((kind) => kind === 'table').length)
-    tasks = Array.from(
-      { length: partitions },
-      (_, partition) =>
-        new Task({
-          plan,
-          partition,
-          store,
-          sources,
-          sinks: hosts,
+    for (const own of plans) {
+      const stage = new Stage({
+        plan: own,
+        store,
+        context: {
+          pipeline: pipeline.name,
+          stage: own.stage,
+          dataDir: options.dataDir,
+          env: options.env,
+          live: options.live ?? false,
           runtime,
           logger,
-          maxPoison,
-          reopen: options.reopen ?? false,
-          dropState: options.dropState ?? [],
-          renameState: options.renameState ?? {},
-          toDeadLetters: options.toDeadLetters ?? false,
-          epoch: options.epoch,
-          ...(options.cache === false
-            ? {}
-            : { cache: { directory: join(options.dataDir, 'cache'), bytes: STATE_MEMORY / (tables * partitions) } }),
-          failed: (error) => {
-            failure ??= error
-            for (const task of tasks) task.stop()
-          },
-        }),
-    )
-    for (const task of tasks) await task.open()
+          metrics,
+          share: sharing(),
+        },
+        maxPoison,
+        untilEnd,
+        reopen: options.reopen ?? false,
+        acceptOlder: options.acceptOlderState ?? false,
+        dropState: options.dropState ?? [],
+        renameState: options.renameState ?? {},
+        toDeadLetters: options.toDeadLetters ?? false,
+        epoch: options.epoch,
+        inputs,
+        channels: options.channels,
+        fed,
+        ...(options.cache === false ? {} : { memory: STATE_MEMORY / plans.length }),
+        failed,
+      })
+      stages.push(stage)
+      await stage.open()
+      for (const [name, feed] of stage.feeds) fed.set(name, feed)
+    }
+    refuseStandIns(options, stages)
+    refuseSharing(options, stages)
+    for (const stage of stages) await stage.start()
   } catch (error) {
-    for (const task of tasks) task.closeState()
-    await closeAll()
+    for (const stage of stages) await stage.abandon()
     throw error
   }
   state = 'running'
   const draining = new AbortController()
-  const lags = sources.map((): number | null => null)
   const measured = measure(metrics, pipeline.name)
 
   const sample = async () => {
-    for (let i = 0; i < sources.length; i++) {
-      const left = await Promise.all(tasks.map((task) => task.readers[i]!.lag().catch(() => undefined)))
-      lags[i] = left.some((lag) => lag === undefined) ? null : left.reduce((sum: number, lag) => sum + lag!, 0)
-    }
+    await Promise.all(stages.map((stage) => stage.sample()))
   }
   const watch = async () => {
     while (state === 'running') {
@@ -184,7 +147,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
 
   const work = async (): Promise<WorkerStatus> => {
     void watch()
-    await Promise.all(tasks.map((task) => task.run()))
+    await Promise.all(stages.map((stage) => stage.run()))
     if (failure === undefined) {
       const limit = new AbortController()
       draining.signal.addEventListener(
@@ -193,15 +156,14 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
         { once: true },
       )
       if (draining.signal.aborted) void runtime.sleep(drain, limit.signal).then(() => limit.abort())
-      await Promise.all(tasks.map((task) => task.delivered(limit.signal)))
+      await Promise.all(stages.map((stage) => stage.delivered(limit.signal)))
       limit.abort()
     }
     await sample()
     state = failure === undefined ? 'ended' : 'failed'
     const last = status()
     draining.abort()
-    await Promise.all(tasks.map((task) => task.close()))
-    await closeAll()
+    await Promise.all(stages.map((stage) => stage.close()))
     measured(last)
     if (failure !== undefined)
       throw failure instanceof MillraceError
@@ -211,57 +173,66 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   }
 
   const status = (): WorkerStatus => {
-    const sum = (of: (task: Task) => number) => tasks.reduce((total, task) => total + of(task), 0)
+    const totals = stages.map((stage) => stage.totals())
+    const sum = (of: (stage: StageTotals) => number) => totals.reduce((total, stage) => total + of(stage), 0)
+    const hosts = stages.flatMap((stage) => stage.hosts)
     const now = runtime.now()
     return {
       pipeline: pipeline.name,
       state,
-      read: sum((task) => task.totals.read),
-      deadLetters: sum((task) => task.totals.deadLetters),
-      duplicates: sum((task) => task.totals.duplicates),
-      late: sum((task) => task.totals.late),
-      epochs: sum((task) => task.epochs),
+      read: sum(({ read }) => read),
+      deadLetters: sum(({ deadLetters }) => deadLetters),
+      duplicates: sum(({ duplicates }) => duplicates),
+      late: sum(({ late }) => late),
+      epochs: sum(({ epochs }) => epochs),
       seconds: (runtime.elapsed() - started) / 1_000,
       sources: Object.fromEntries(
-        sources.map(({ name, open }, i): [string, SourceStatus] => [
-          name,
-          {
-            read: sum((task) => task.readBySource[i]!),
-            lag: lags[i]!,
-            unit: open.unit,
-            standIn: open.standIn ?? null,
-            partitions: open.partitions,
-            ended: tasks.every((task) => task.ended),
-            paused: tasks.some((task) => task.paused),
-          },
-        ]),
+        stages.flatMap((stage) => {
+          const tasks = [...stage.tasks.values()]
+          return stage.sources.map(({ name, open }, i): [string, SourceStatus] => [
+            name,
+            {
+              read: stage.readOf(i),
+              lag: stage.lags[i]!,
+              unit: open.unit,
+              standIn: open.standIn ?? null,
+              partitions: open.partitions,
+              assigned: tasks.length,
+              ended: tasks.every((task) => task.ended),
+              paused: tasks.some((task) => task.paused),
+            },
+          ])
+        }),
       ),
       sinks: Object.fromEntries(
-        hosts.map((host, i): [string, SinkStatus] => {
-          const lanes = tasks.map((task) => task.lanes[i]!)
-          const oldest = Math.min(...lanes.map((lane) => lane.oldest))
-          return [
-            host.name,
-            {
-              rows: host.rows,
-              batches: host.batches,
-              rejected: host.rejected,
-              stagedBatches: lanes.reduce((total, lane) => total + lane.length, 0),
-              stagedBytes: lanes.reduce((total, lane) => total + lane.bytes, 0),
-              stagedAge: oldest === Number.POSITIVE_INFINITY ? 0 : Math.max(0, now - oldest),
-              state: lanes.some((lane) => lane.state === 'parked')
-                ? 'parked'
-                : lanes.some((lane) => lane.state === 'retrying')
-                  ? 'retrying'
-                  : 'ready',
-              problem: host.problem,
-              standIn: host.open.standIn ?? null,
-              guarantee: host.guarantee,
-              outcomes: { ...host.outcomes },
-              freshness: host.freshness.quantiles,
-              latency: host.latency.quantiles,
-            },
-          ]
+        stages.flatMap((stage) => {
+          const tasks = [...stage.tasks.values()]
+          return stage.hosts.map((host, i): [string, SinkStatus] => {
+            const lanes = tasks.flatMap((task) => task.lanes[i] ?? [])
+            const oldest = Math.min(...lanes.map((lane) => lane.oldest))
+            return [
+              host.name,
+              {
+                rows: host.rows,
+                batches: host.batches,
+                rejected: host.rejected,
+                stagedBatches: lanes.reduce((total, lane) => total + lane.length, 0),
+                stagedBytes: lanes.reduce((total, lane) => total + lane.bytes, 0),
+                stagedAge: oldest === Number.POSITIVE_INFINITY ? 0 : Math.max(0, now - oldest),
+                state: lanes.some((lane) => lane.state === 'parked')
+                  ? 'parked'
+                  : lanes.some((lane) => lane.state === 'retrying')
+                    ? 'retrying'
+                    : 'ready',
+                problem: host.problem,
+                standIn: host.open.standIn ?? null,
+                guarantee: host.guarantee,
+                outcomes: { ...host.outcomes },
+                freshness: host.freshness.quantiles,
+                latency: host.latency.quantiles,
+              },
+            ]
+          })
         }),
       ),
       freshness: together(hosts.map((host) => host.freshness)),
@@ -277,66 +248,54 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     async drain() {
       if (state === 'running') state = 'draining'
       draining.abort()
-      for (const task of tasks) task.stop()
+      for (const stage of stages) stage.stop()
       await done.catch(() => undefined)
     },
     async abort() {
       draining.abort()
-      await Promise.all(tasks.map((task) => task.close()))
+      await Promise.all(stages.map((stage) => stage.close()))
       await done.catch(() => undefined)
     },
   }
 }
 
-/** Opens a source or a sink; a failure that may go by is tried again for a while. */
-async function patiently<O>(open: () => Promise<O>, runtime: Runtime, logger: Logger): Promise<O> {
-  const end = runtime.elapsed() + PATIENCE
-  for (let wait = 250; ; wait *= 2) {
-    try {
-      return await open()
-    } catch (error) {
-      const retriable = error instanceof MillraceError && error.retriable
-      if (!retriable || runtime.elapsed() + wait > end) throw error
-      logger.warn({ retryIn: wait }, `${messageOf(error)}; trying again`)
-      await runtime.sleep(wait * (0.5 + runtime.random() / 2))
-    }
+/** Refuses to start over the state of a stage that the pipeline no longer has. */
+async function refuseLostStages(name: string, plans: readonly Plan[], store: Store): Promise<void> {
+  for (const task of await store.tasks()) {
+    const [pipeline, stage] = task.split('/')
+    if (pipeline !== name || plans.some((plan) => plan.stage === stage)) continue
+    throw new MillraceError(
+      'TOPOLOGY_CHANGED',
+      `pipeline "${name}": the store holds the stage "${stage}", which the pipeline no longer has: what is on its way to it would be lost. Give the repartition its former name back, or finish with the former version and use another --data directory`,
+    )
   }
 }
 
-function valid(result: unknown): unknown {
-  const { issues, value } = result as {
-    issues?: readonly { message: string; path?: readonly unknown[] }[]
-    value?: unknown
+/** Several workers need somebody who hands the partitions out, and a store that all of them reach. */
+function refuseSharing({ pipeline, workers = 1, store }: WorkerOptions, stages: readonly Stage[]): void {
+  if (workers === 1) return
+  if (!store.shared)
+    throw new MillraceError(
+      'BAD_OPTION',
+      `pipeline "${pipeline.name}": ${workers} workers need a store that all of them reach: name a Redis with --store redis://host:6379/0`,
+    )
+  for (const { plan, sources } of stages) {
+    const alone = sources.find(({ open }) => !open.group)
+    if (alone)
+      throw new MillraceError(
+        'BAD_OPTION',
+        `pipeline "${pipeline.name}": ${workers} workers would each read all of "${alone.name}" (stage ${plan.stage}): only Kafka hands its partitions out. Run one worker, or name KAFKA_BROKERS`,
+      )
   }
-  if (result instanceof Promise)
-    throw new MillraceError('BAD_PIPELINE', 'a source schema must not be asynchronous: check such things with mapAsync')
-  if (!issues) return value
-  const shown = issues.slice(0, 3).map(({ message, path = [] }) => {
-    const where = path
-      .map((step) => (typeof step === 'object' && step !== null && 'key' in step ? String(step.key) : String(step)))
-      .join('.')
-    return where === '' ? message : `${where}: ${message}`
-  })
-  throw new MillraceError('UNDECODABLE', shown.join('; '))
 }
-
-/** The schema that rows still match: the source's, as long as only operators that pass values on stand between. */
-function schemaOf(node: unknown): unknown {
-  const at = node as { kind: string; input?: unknown; options?: { schema: unknown }; definition?: { kind: string } }
-  if (at.kind === 'source') return at.options!.schema
-  if (at.kind === 'operator' && ['dedup', 'filter', 'tap'].includes(at.definition!.kind)) return schemaOf(at.input)
-  return undefined
-}
-
-type Opened = readonly [system: string | undefined, open: OpenSource | SinkHost['open']]
 
 /** Engine rule 27: with one real connector in a run, a stand-in must be named. */
-function refuseStandIns(
-  { requireReal, standIns = [] }: WorkerOptions,
-  sources: readonly Opened[],
-  sinks: readonly Opened[],
-): void {
-  const all = [...sources, ...sinks].filter(([system]) => system !== undefined)
+function refuseStandIns({ requireReal, standIns = [], inputs = {} }: WorkerOptions, stages: readonly Stage[]): void {
+  const opened = stages.flatMap(({ plan, sources, hosts }) => [
+    ...plan.sources.map(({ name, node }, i) => [(inputs[name] ?? node.source).system, sources[i]!.open] as const),
+    ...hosts.map(({ sink, open }) => [sink.system, open] as const),
+  ])
+  const all = opened.filter(([system]) => system !== undefined)
   const real = all.find(([, open]) => open.standIn === undefined)
   for (const [system, open] of all) {
     if (open.standIn === undefined || standIns.includes(system!)) continue

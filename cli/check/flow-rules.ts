@@ -68,6 +68,7 @@ export async function flowRules({ pipeline, parts, inputs, partitions, findings 
       if (!ENCODING.includes(to.kind)) continue
       encoders[name] = await to.open({
         pipeline: pipeline.name,
+        stage: 'main',
         output: name,
         dataDir: folder,
         env: {},

@@ -26,6 +26,7 @@ export async function inputSample(input: Source, dataDir: string, most = MOST): 
   const open = await input.open(
     {
       pipeline: 'check',
+      stage: 'main',
       dataDir,
       env: {},
       live: false,

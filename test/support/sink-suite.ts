@@ -29,6 +29,7 @@ export interface SinkUnderTest<T> {
 export function connectorContext(dataDir: string, given: Partial<ConnectorContext> = {}): ConnectorContext {
   return {
     pipeline: 'suite',
+    stage: 'main',
     dataDir,
     env: {},
     live: false,

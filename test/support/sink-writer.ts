@@ -51,6 +51,7 @@ if (import.meta.main) {
   const [kind = '', dataDir = ''] = process.argv.slice(2)
   const open = await writerSink(kind, dataDir).open({
     pipeline: 'writer',
+    stage: 'main',
     output: 'sink',
     dataDir,
     env: {},

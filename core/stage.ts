@@ -1,0 +1,464 @@
+import { join } from 'node:path'
+import type { Channels } from './channel.ts'
+import { MillraceError, messageOf } from './errors.ts'
+import type { Group } from './group.ts'
+import { patiently } from './patience.ts'
+import type { Plan } from './plan.ts'
+import { SinkHost } from './sink-host.ts'
+import type { ConnectorContext, Source } from './source.ts'
+import type { Store } from './store.ts'
+import type { OutputNode } from './stream.ts'
+import { type EpochBounds, Task, type TaskSource } from './task.ts'
+
+export interface StageOptions {
+  readonly plan: Plan
+  readonly store: Store
+  readonly context: ConnectorContext
+  readonly maxPoison: number
+  readonly untilEnd: boolean
+  readonly reopen: boolean
+  readonly acceptOlder: boolean
+  readonly dropState: readonly string[]
+  readonly renameState: Readonly<Record<string, string>>
+  readonly toDeadLetters: boolean
+  readonly epoch: EpochBounds | undefined
+  readonly inputs: Readonly<Record<string, Source>>
+  readonly channels: Channels | undefined
+  /** Of each channel from a stage before, how many tasks feed it, and how many partitions it has. */
+  readonly fed: ReadonlyMap<string, Fed>
+  /** Bytes of tables' values that all its tasks keep in memory, the rest being in files. @default all, and no files */
+  readonly memory?: number
+  /** What keeps it from going on. */
+  failed(error: unknown): void
+}
+
+export interface Fed {
+  readonly producers: number
+  readonly partitions: number
+}
+
+/** What the tasks of a stage have done, those that went to other workers included. */
+export interface StageTotals {
+  read: number
+  deadLetters: number
+  duplicates: number
+  late: number
+  epochs: number
+}
+
+/** Milliseconds between two words to a group about how far its partitions have come. */
+const RECORD = 1_000
+/** Milliseconds before a task that was lost to the store or to another worker is opened again, doubled each time. */
+const REOPEN = { first: 500, most: 15_000 }
+
+/**
+ * One stage of a pipeline in one worker: its sources and sinks, and the tasks of the partitions that are this worker's:
+ * all of them, or those that a group gives it.
+ */
+export class Stage {
+  readonly sources: TaskSource[] = []
+  readonly hosts: SinkHost[] = []
+  readonly lags: (number | null)[] = []
+  /** The tasks that are at work here, by their partition. */
+  readonly tasks = new Map<number, Task>()
+  /** Channels that it feeds. */
+  readonly feeds = new Map<string, Fed>()
+  partitions = 0
+  readonly plan: Plan
+  private readonly options: StageOptions
+  private group: Group | undefined
+  private readonly finished = Promise.withResolvers<void>()
+  private readonly stopping = new AbortController()
+  private readonly past: StageTotals = { read: 0, deadLetters: 0, duplicates: 0, late: 0, epochs: 0 }
+  private readonly pastBySource: number[] = []
+  /** Of every task that was launched, its work. */
+  private readonly runs = new Set<Promise<void>>()
+  private wanted: ReadonlySet<number> | undefined
+  /** Assignments are worked off one by one. */
+  private assigning: Promise<void> = Promise.resolve()
+  private readonly recorded = new Map<number, number>()
+  private readonly reopened = new Map<number, number>()
+
+  constructor(options: StageOptions) {
+    this.options = options
+    this.plan = options.plan
+  }
+
+  /** Connects its sources and sinks. @throws MillraceError */
+  async open(): Promise<void> {
+    const { plan, context, inputs, untilEnd, fed } = this.options
+    const { runtime, logger } = context
+    for (const { node, name } of plan.sources) {
+      const { options, lateness, channel } = node
+      this.lags.push(null)
+      this.pastBySource.push(0)
+      if (channel) {
+        const { producers, partitions } = fed.get(channel.name)!
+        const source = this.channels(name).source({ pipeline: plan.pipeline, name: channel.name, partitions })
+        const open = await patiently(() => source.open(context, { untilEnd: false }), runtime, logger)
+        this.sources.push({ name, open, lateness, producers, key: options.key, time: options.time, validate: asIs })
+        continue
+      }
+      const source = inputs[name] ?? node.source
+      const open = await patiently(() => source.open(context, { untilEnd }), runtime, logger)
+      const { validate } = options.schema['~standard']
+      this.sources.push({
+        name,
+        open,
+        lateness,
+        key: options.key,
+        time: options.time,
+        validate: (value) => valid(validate(value)),
+      })
+    }
+    this.partitions = this.samePartitions()
+    this.group = this.sameGroup()
+    for (const output of plan.outputs) {
+      const to = this.sinkOf(output.name, output.node)
+      const rowSchema = schemaOf(output.node.input)
+      const own = { ...context, output: output.name, ...(rowSchema ? { rowSchema } : {}) } as ConnectorContext
+      const open = await patiently(() => to.open(own), runtime, logger)
+      this.hosts.push(new SinkHost(output.name, to, open, runtime))
+    }
+  }
+
+  /** Opens its tasks, or joins its group, which will say which they are. @throws MillraceError */
+  async start(): Promise<void> {
+    const { group } = this
+    if (!group) {
+      this.wanted = new Set(Array.from({ length: this.partitions }, (_, partition) => partition))
+      for (const partition of this.wanted) await this.openTask(partition)
+      return
+    }
+    const { context, failed } = this.options
+    await patiently(
+      () =>
+        group.join({
+          rebalancing: () =>
+            context.logger.info({ stage: this.plan.stage }, `${group.name}: partitions are shared out anew`),
+          assigned: (partitions) => {
+            this.wanted = new Set(partitions)
+            this.assigning = this.assigning.then(() => this.reconcile()).catch(failed)
+          },
+          failed,
+        }),
+      context.runtime,
+      context.logger,
+    )
+  }
+
+  /** Begins the work of what `start` opened; resolves when no further epoch will begin. */
+  run(): Promise<void> {
+    if (!this.group) for (const [partition, task] of this.tasks) this.launch(partition, task)
+    return this.finished.promise.then(async () => {
+      await Promise.all(this.runs)
+    })
+  }
+
+  /** Takes no further records. */
+  stop(): void {
+    this.stopping.abort()
+    for (const task of this.tasks.values()) task.stop()
+    this.checkFinished()
+  }
+
+  async delivered(signal: AbortSignal): Promise<void> {
+    await Promise.all([...this.tasks.values()].map((task) => task.delivered(signal)))
+  }
+
+  /** Ends its tasks, and gives its partitions back. */
+  async close(): Promise<void> {
+    this.stop()
+    await this.assigning.catch(() => undefined)
+    const partitions = [...this.tasks.keys()]
+    await Promise.all([...this.tasks.values()].map((task) => task.close()))
+    if (this.group) {
+      await Promise.all(partitions.map((partition) => this.record(partition, this.tasks.get(partition)!)))
+      await this.group.leave().catch((error) => this.options.context.logger.warn({}, messageOf(error)))
+    }
+    await Promise.allSettled([
+      ...this.sources.map((source) => source.open.close()),
+      ...this.hosts.map((host) => host.open.close()),
+    ])
+  }
+
+  /** Frees what was opened before a start that failed. */
+  async abandon(): Promise<void> {
+    for (const task of this.tasks.values()) task.closeState()
+    await this.close()
+  }
+
+  async sample(): Promise<void> {
+    const tasks = [...this.tasks.values()]
+    for (let i = 0; i < this.sources.length; i++) {
+      const left = await Promise.all(tasks.map((task) => task.readers[i]?.lag().catch(() => undefined)))
+      this.lags[i] = left.some((lag) => lag === undefined) ? null : left.reduce((sum: number, lag) => sum + lag!, 0)
+    }
+  }
+
+  totals(): StageTotals {
+    const sum = { ...this.past }
+    for (const { totals, epochs } of this.tasks.values()) {
+      sum.read += totals.read
+      sum.deadLetters += totals.deadLetters
+      sum.duplicates += totals.duplicates
+      sum.late += totals.late
+      sum.epochs += epochs
+    }
+    return sum
+  }
+
+  readOf(source: number): number {
+    return [...this.tasks.values()].reduce((sum, task) => sum + task.readBySource[source]!, this.pastBySource[source]!)
+  }
+
+  private samePartitions(): number {
+    const { plan } = this.options
+    const partitions = this.sources[0]!.open.partitions
+    const other = this.sources.find((source) => source.open.partitions !== partitions)
+    if (!other) return partitions
+    throw new MillraceError(
+      'BAD_PIPELINE',
+      `pipeline "${plan.pipeline}": source "${other.name}" has ${other.open.partitions} partitions, and "${this.sources[0]!.name}" has ${partitions}: sources that meet in one pipeline must have as many`,
+    )
+  }
+
+  private sameGroup(): Group | undefined {
+    const { plan } = this.options
+    const group = this.sources.find((source) => source.open.group)?.open.group
+    const other = this.sources.find((source) => source.open.group !== group)
+    if (!other) return group
+    const grouped = this.sources.find((source) => source.open.group)!
+    throw new MillraceError(
+      'BAD_PIPELINE',
+      `pipeline "${plan.pipeline}": the partitions of "${grouped.name}" are handed out by ${group!.name}, and those of "${other.name}" are not: sources that meet in one stage must be handed out together. Bring one of them to the others' system, or behind a repartition`,
+    )
+  }
+
+  private sinkOf(name: string, node: OutputNode): OutputNode['to'] {
+    if (!node.channel) return node.to
+    const { pipeline } = this.plan
+    const place = { pipeline, name: node.channel.name, partitions: node.channel.partitions ?? this.partitions }
+    this.feeds.set(place.name, { producers: this.partitions, partitions: place.partitions })
+    return this.channels(name).sink(place)
+  }
+
+  private channels(name: string): Channels {
+    const { channels } = this.options
+    if (channels) return channels
+    throw new MillraceError(
+      'BAD_PIPELINE',
+      `pipeline "${this.plan.pipeline}": ${name} needs a log to bring records to other partitions, and this worker was started without channels`,
+    )
+  }
+
+  private async openTask(partition: number): Promise<Task> {
+    const { store, context, maxPoison, reopen, dropState, renameState, toDeadLetters, epoch, memory } = this.options
+    const known = await this.group?.recorded(partition)
+    const tables = Math.max(1, Object.values(this.plan.slots).filter((kind) => kind === 'table').length)
+    const task: Task = new Task({
+      plan: this.plan,
+      partition,
+      store,
+      sources: this.sources,
+      sinks: this.hosts,
+      channels: this.plan.outputs.map(({ name, node }) => node.channel && this.feeds.get(name)!.partitions),
+      runtime: context.runtime,
+      logger: context.logger,
+      maxPoison,
+      reopen,
+      dropState,
+      renameState,
+      toDeadLetters,
+      epoch,
+      ...(memory === undefined
+        ? {}
+        : { cache: { directory: cacheOf(context.dataDir), bytes: memory / (tables * this.partitions) } }),
+      failed: (error) => this.taskFailed(partition, task, error),
+      ...(this.group ? { committed: () => void this.recordSoon(partition, task) } : {}),
+    })
+    try {
+      await task.open()
+      if (known) this.checkWitness(partition, task, known)
+    } catch (error) {
+      task.closeState()
+      throw error
+    }
+    this.tasks.set(partition, task)
+    return task
+  }
+
+  private launch(partition: number, task: Task): void {
+    const run = task.run().then(
+      () => {
+        this.runs.delete(run)
+        if (this.tasks.get(partition) === task) this.checkFinished()
+      },
+      (error) => this.options.failed(error),
+    )
+    this.runs.add(run)
+  }
+
+  private checkFinished(): void {
+    const { wanted, tasks } = this
+    const ended =
+      wanted !== undefined && [...wanted].every((partition) => tasks.get(partition)?.ended) && !this.reopened.size
+    if (this.stopping.signal.aborted || ended) this.finished.resolve()
+  }
+
+  /** Ends what is no longer this worker's, and opens what is. */
+  private async reconcile(): Promise<void> {
+    const wanted = this.wanted!
+    await Promise.all([...this.tasks.keys()].filter((each) => !wanted.has(each)).map((each) => this.giveUp(each)))
+    await Promise.all([...wanted].filter((each) => !this.tasks.has(each)).map((each) => this.takeUp(each)))
+    this.checkFinished()
+  }
+
+  private async giveUp(partition: number): Promise<void> {
+    const task = this.tasks.get(partition)
+    if (!task) return
+    this.tasks.delete(partition)
+    await task.close()
+    const { totals, epochs, readBySource } = task
+    for (const what of ['read', 'deadLetters', 'duplicates', 'late'] as const) this.past[what] += totals[what]
+    this.past.epochs += epochs
+    readBySource.forEach((read, i) => {
+      this.pastBySource[i]! += read
+    })
+  }
+
+  /** Opens and launches a task, as long as it is wanted, however often the store or the source cannot be reached. */
+  private async takeUp(partition: number): Promise<void> {
+    const { runtime, logger } = this.options.context
+    for (let wait = REOPEN.first; this.isWanted(partition); wait = Math.min(REOPEN.most, wait * 2)) {
+      try {
+        const task = await this.openTask(partition)
+        if (this.isWanted(partition)) this.launch(partition, task)
+        else await this.giveUp(partition)
+        return
+      } catch (error) {
+        if (!(error instanceof MillraceError && (error.retriable || error.code === 'FENCED'))) throw error
+        logger.warn({ partition, retryIn: wait }, `${messageOf(error)}; trying again`)
+        await runtime.sleep(wait * (0.5 + runtime.random() / 2), this.stopping.signal)
+      }
+    }
+  }
+
+  private isWanted(partition: number): boolean {
+    return !this.stopping.signal.aborted && this.wanted!.has(partition)
+  }
+
+  /** What another worker, or a store that did not answer, took from this one is opened again if it is still this worker's. */
+  private taskFailed(partition: number, task: Task, error: unknown): void {
+    const { store, context, failed } = this.options
+    const code = error instanceof MillraceError ? error.code : undefined
+    const lost = (code === 'FENCED' && this.group !== undefined) || (code === 'STATE_FAILED' && store.shared === true)
+    if (!lost || this.tasks.get(partition) !== task) {
+      if (this.tasks.get(partition) === task || this.tasks.size === 0) failed(error)
+      return
+    }
+    const tries = this.reopened.get(partition) ?? 0
+    this.reopened.set(partition, tries + 1)
+    context.logger.warn({ partition }, `${messageOf(error)}; if the task is still this worker's, it is opened again`)
+    const wait = Math.min(REOPEN.most, REOPEN.first * 2 ** Math.min(tries, 5))
+    this.assigning = this.assigning
+      .then(() => this.giveUp(partition))
+      .then(() => context.runtime.sleep(wait * (0.5 + context.runtime.random() / 2), this.stopping.signal))
+      .then(() => this.takeUp(partition))
+      .then(() => {
+        this.reopened.delete(partition)
+      })
+      .catch(failed)
+  }
+
+  /** Tells the group, now and then, how far a partition has come. */
+  private async recordSoon(partition: number, task: Task): Promise<void> {
+    const { runtime } = this.options.context
+    const last = this.recorded.get(partition) ?? Number.NEGATIVE_INFINITY
+    if (runtime.elapsed() - last < RECORD) return
+    this.recorded.set(partition, runtime.elapsed())
+    await this.record(partition, task)
+  }
+
+  private async record(partition: number, task: Task): Promise<void> {
+    const { store, context } = this.options
+    const { epoch, positions } = task.durable
+    if (epoch === 0) return
+    const note = JSON.stringify({ store: store.id, epoch } satisfies Witness)
+    const records = Object.fromEntries(
+      this.sources.flatMap(({ name }, i) => (positions[i] === undefined ? [] : [[name, { next: positions[i], note }]])),
+    )
+    await this.group!.record(partition, records).catch((error) =>
+      context.logger.warn({ partition }, `${this.group!.name} was not told how far it is: ${messageOf(error)}`),
+    )
+  }
+
+  /** A store that is behind what its group was told, or that is another one, was put back or lost (engine rule 13). */
+  private checkWitness(partition: number, task: Task, known: Awaited<ReturnType<Group['recorded']>>): void {
+    const { store, acceptOlder, context } = this.options
+    const { epoch } = task.durable
+    for (const [source, { note, next }] of Object.entries(known)) {
+      const witness = witnessOf(note)
+      const where = `${task.id}: ${this.group!.name}`
+      const done =
+        witness === undefined
+          ? epoch > 0
+            ? undefined
+            : `${where} has a position of "${source}" (${next}) that Millrace did not write, and the store knows nothing of this task. Give the group another name, or delete its offsets; to begin where the source's options say`
+          : witness.store !== store.id
+            ? `${where} was told of epoch ${witness.epoch} by another store (${witness.store}), and this one (${store.id}) is at epoch ${epoch}: the state of before is elsewhere. Start with that store; to begin anew with this one`
+            : witness.epoch > epoch
+              ? `${where} was told of epoch ${witness.epoch}, and the store is at ${epoch}: it is an older copy, or has lost commits. Restore the newest; to go on from this one, and see what came since again`
+              : undefined
+      if (done === undefined) continue
+      if (!acceptOlder) throw new MillraceError('STATE_BEHIND', `${done}, start once with --accept-older-state`)
+      context.logger.warn({ partition }, `${done}: accepted`)
+    }
+  }
+}
+
+/** A folder of this process's own: on one machine, several workers may be at work on a data directory. */
+function cacheOf(dataDir: string): string {
+  return join(dataDir, 'cache', String(process.pid))
+}
+
+interface Witness {
+  readonly store: string
+  readonly epoch: number
+}
+
+function witnessOf(note: string): Witness | undefined {
+  try {
+    const { store, epoch } = JSON.parse(note)
+    return typeof store === 'string' && Number.isInteger(epoch) ? { store, epoch } : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const asIs = (value: unknown) => value
+
+function valid(result: unknown): unknown {
+  const { issues, value } = result as {
+    issues?: readonly { message: string; path?: readonly unknown[] }[]
+    value?: unknown
+  }
+  if (result instanceof Promise)
+    throw new MillraceError('BAD_PIPELINE', 'a source schema must not be asynchronous: check such things with mapAsync')
+  if (!issues) return value
+  const shown = issues.slice(0, 3).map(({ message, path = [] }) => {
+    const where = path
+      .map((step) => (typeof step === 'object' && step !== null && 'key' in step ? String(step.key) : String(step)))
+      .join('.')
+    return where === '' ? message : `${where}: ${message}`
+  })
+  throw new MillraceError('UNDECODABLE', shown.join('; '))
+}
+
+/** The schema that rows still match: the source's, as long as only operators that pass values on stand between. */
+function schemaOf(node: unknown): unknown {
+  const at = node as { kind: string; input?: unknown; options?: { schema: unknown }; definition?: { kind: string } }
+  if (at.kind === 'source') return at.options!.schema
+  if (at.kind === 'operator' && ['dedup', 'filter', 'tap'].includes(at.definition!.kind)) return schemaOf(at.input)
+  return undefined
+}
