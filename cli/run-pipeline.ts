@@ -5,6 +5,7 @@ import { systemRuntime } from '../core/runtime.ts'
 import type { Source } from '../core/source.ts'
 import type { WorkerStatus } from '../core/status.ts'
 import { startWorker, type Worker, type WorkerOptions } from '../core/worker.ts'
+import { embeddedChannels } from '../embedded/channels.ts'
 import { makeDataDir, shortPath } from './data-dir.ts'
 import { type MetricsServer, serveMetrics } from './metrics-server.ts'
 import type { Progress } from './progress.ts'
@@ -88,6 +89,7 @@ export async function runPipeline(options: RunPipelineOptions): Promise<WorkerSt
         logger,
         metrics,
         inputs,
+        channels: embeddedChannels,
       })
       if (signals.asked()) void worker.drain()
       progress = started?.(worker, standInsOf(worker.status(), dataDir))

@@ -93,6 +93,8 @@ export interface OpenSource {
    * anew, or is another
    */
   reader(partition: number, from: ReadFrom | undefined): Promise<Reader>
+  /** What is before a position will not be read again, and may go; only channels between stages are told. */
+  trim?(partition: number, before: number): Promise<void>
   close(): Promise<void>
 }
 

@@ -275,7 +275,7 @@ export class Stage {
         ? {}
         : { cache: { directory: cacheOf(context.dataDir), bytes: memory / (tables * this.partitions) } }),
       failed: (error) => this.taskFailed(partition, task, error),
-      ...(this.group ? { committed: () => void this.recordSoon(partition, task) } : {}),
+      committed: () => void this.recordSoon(partition, task),
     })
     try {
       await task.open()
@@ -371,26 +371,33 @@ export class Stage {
       .catch(failed)
   }
 
-  /** Tells the group, now and then, how far a partition has come. */
+  /** Tells the group and the channels, now and then, how far a partition has come. */
   private async recordSoon(partition: number, task: Task): Promise<void> {
     const { runtime } = this.options.context
     const last = this.recorded.get(partition) ?? Number.NEGATIVE_INFINITY
     if (runtime.elapsed() - last < RECORD) return
     this.recorded.set(partition, runtime.elapsed())
     await this.record(partition, task)
+    for (const [i, position] of task.durable.positions.entries()) {
+      const { open } = this.sources[i]!
+      if (position?.last !== undefined) await open.trim?.(partition, position.last).catch(() => undefined)
+    }
   }
 
   private async record(partition: number, task: Task): Promise<void> {
     const { store, context } = this.options
     const { epoch, positions } = task.durable
-    if (epoch === 0) return
+    if (epoch === 0 || !this.group) return
     const note = JSON.stringify({ store: store.id, epoch } satisfies Witness)
     const records = Object.fromEntries(
-      this.sources.flatMap(({ name }, i) => (positions[i] === undefined ? [] : [[name, { next: positions[i], note }]])),
+      this.sources.flatMap(({ name }, i) => (positions[i] ? [[name, { next: positions[i].next, note }]] : [])),
     )
-    await this.group!.record(partition, records).catch((error) =>
-      context.logger.warn({ partition }, `${this.group!.name} was not told how far it is: ${messageOf(error)}`),
-    )
+    const { group } = this
+    await group
+      .record(partition, records)
+      .catch((error) =>
+        context.logger.warn({ partition }, `${group.name} was not told how far it is: ${messageOf(error)}`),
+      )
   }
 
   /** A store that is behind what its group was told, or that is another one, was put back or lost (engine rule 13). */

@@ -146,6 +146,13 @@ interface Staging {
   arrivals: number[]
 }
 
+/** How far a task has come for good. */
+export interface Durable {
+  readonly epoch: number
+  /** Of each source, where it is read on from, and the last record before; undefined of one not begun. */
+  readonly positions: readonly ({ readonly next: number; readonly last: number | undefined } | undefined)[]
+}
+
 /** One stage of a pipeline on one partition of its sources. */
 export class Task {
   readonly id: string
@@ -158,8 +165,8 @@ export class Task {
   ended = false
   watermark = Number.NEGATIVE_INFINITY
   readers: Reader[] = []
-  /** What the store is known to hold: the last epoch, and where each source is read on from; undefined of one not begun. */
-  durable: { readonly epoch: number; readonly positions: readonly (number | undefined)[] } = { epoch: 0, positions: [] }
+  /** What the store is known to hold. */
+  durable: Durable = { epoch: 0, positions: [] }
   private readonly options: TaskOptions
   private readonly stopping = new AbortController()
   private readonly killed = new AbortController()
@@ -258,7 +265,7 @@ export class Task {
     })
     this.durable = {
       epoch: this.epoch,
-      positions: this.positions.map(({ next, last }) => (next === 0 && !last ? undefined : next)),
+      positions: this.positionsNow(),
     }
     if (facts && this.options.reopen)
       for (const segment of this.flow.segments)
@@ -907,6 +914,7 @@ export class Task {
     let comes = Number.POSITIVE_INFINITY
     for (const [i, clock] of this.clocks.entries())
       comes = Math.min(comes, idleWatermark(clock, this.options.sources[i]!.lateness, now))
+    if (comes === Number.NEGATIVE_INFINITY) return Number.POSITIVE_INFINITY
     if (comes >= said + MARK) return 0
     const moves = this.clocks.some((clock) => !clock.sealed && !clock.marks)
     return moves ? said + MARK - comes : Number.POSITIVE_INFINITY
@@ -923,7 +931,11 @@ export class Task {
     const mark = silent ? 'idle' : markOf(last)
     const said = watermarkOf(this.mark) ?? Number.NEGATIVE_INFINITY
     const news =
-      mark === 'idle' ? this.mark === undefined : last === Infinity ? this.mark !== 'end' : last >= said + MARK
+      mark === 'idle'
+        ? this.mark === undefined
+        : mark === 'end'
+          ? this.mark !== 'end'
+          : mark !== null && last >= said + MARK
     if (!news) return
     this.mark = mark
     const now = this.options.runtime.now()
@@ -1053,7 +1065,7 @@ export class Task {
     this.begun = true
     for (const position of this.positions) position.raw = undefined
     const horizon = Math.min(...this.flow.segments.map((segment) => segment.clock.watermark))
-    const positions = this.positions.map(({ next, last }) => (next === 0 && !last ? undefined : next))
+    const positions = this.positionsNow()
     return { change, staged, changed, installing, horizon, positions }
   }
 
@@ -1179,6 +1191,10 @@ export class Task {
       if (mark === undefined || mark === 'unheard') return undefined
       return mark === 'end' && !sealed && this.options.reopen ? maxTime : mark
     })
+  }
+
+  private positionsNow(): Durable['positions'] {
+    return this.positions.map(({ next, last }) => (next === 0 && !last ? undefined : { next, last: last?.position }))
   }
 
   private dropped: string[] = []

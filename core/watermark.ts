@@ -40,10 +40,12 @@ export function noteMark(clock: SourceClock, producer: number, mark: Mark): void
   const { marks } = clock
   if (!marks || producer >= marks.length) return
   const before = marks[producer]
-  const [old, now] = [watermarkOf(before), watermarkOf(mark)]
-  // a repeat, or an older word of a former life, takes nothing back
-  if (now === undefined ? old !== undefined : old !== undefined && old > now) return
   if (before === mark) return
+  if (before !== undefined) {
+    // a repeat, or an older word of a former life, takes nothing back
+    const [old, now] = [watermarkOf(before), watermarkOf(mark)]
+    if (now === undefined || (old !== undefined && old > now)) return
+  }
   marks[producer] = mark
   let lowest = Number.POSITIVE_INFINITY
   let heard = false

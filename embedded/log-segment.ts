@@ -42,6 +42,15 @@ export async function removeSegment(folder: string, base: number): Promise<void>
   await rm(join(folder, `${name(base)}.producers`), { force: true })
 }
 
+/** Drops full segments whose records are all before an offset. */
+export async function dropSegments(folder: string, before: number): Promise<void> {
+  const segments = await listSegments(folder)
+  for (const [i, base] of segments.slice(0, -1).entries()) {
+    if (segments[i + 1]! > before) break
+    await removeSegment(folder, base)
+  }
+}
+
 /** Keeps a full segment's sparse index. Its last entry is the segment's end. */
 export async function writeIndex(folder: string, base: number, entries: readonly IndexEntry[]): Promise<void> {
   const numbers = new Float64Array(entries.length * FIELDS)

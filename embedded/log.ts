@@ -7,7 +7,7 @@ import type { ReadFrom } from '../core/source.ts'
 import type { BatchNames, LogEntry } from './log-batch.ts'
 import { partitionOf } from './log-partitioner.ts'
 import { findMarks, type Marks, offsetAt, PartitionReader } from './log-reader.ts'
-import { syncFolder } from './log-segment.ts'
+import { dropSegments, syncFolder } from './log-segment.ts'
 import { type Appended, PartitionWriter } from './log-writer.ts'
 
 export interface LogOptions {
@@ -47,6 +47,8 @@ export interface Log {
   marks(partition: number): Promise<Marks>
   /** The first offset whose record has a timestamp (epoch milliseconds) of `time` or later, else the high mark. */
   offsetAt(partition: number, time: number): Promise<number>
+  /** Drops whole segments, never the last, of which no record is at `before` or behind it: they will not be read again. */
+  trim(partition: number, before: number): Promise<void>
   /** Waits for running appends, and frees what it holds. Readers are closed by who opened them. */
   close(): Promise<void>
 }
@@ -118,6 +120,7 @@ export async function openLog(options: LogOptions): Promise<Log> {
       PartitionReader.open(folderOf(partition), from, runtime, readerOptions),
     marks: async (partition) => findMarks(folderOf(partition)),
     offsetAt: async (partition, time) => offsetAt(folderOf(partition), time),
+    trim: (partition, before) => dropSegments(folderOf(partition), before),
     async close() {
       await Promise.all(writers.map((writer) => writer?.close()))
     },

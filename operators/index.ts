@@ -23,6 +23,7 @@ export {
   type Rule,
   reconcile,
 } from './reconcile.ts'
+export { type RepartitionOptions, repartition } from './repartition.ts'
 export { type Routed, route } from './route.ts'
 export { type SampleOptions, sample } from './sample.ts'
 export { type ScanOptions, scan } from './scan.ts'

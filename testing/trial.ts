@@ -5,6 +5,7 @@ import type { Pipeline } from '../core/pipeline.ts'
 import type { RowMeta, Sink, Outcome as SinkOutcome } from '../core/sink.ts'
 import type { EpochBounds } from '../core/task.ts'
 import { startWorker, type Worker, type WorkerOptions } from '../core/worker.ts'
+import { ChannelMemory, memoryChannels } from '../embedded/memory-channels.ts'
 import { MemoryDisk, memoryStore } from '../state/memory.ts'
 import { type ListSource, listSource } from './list-source.ts'
 import { type ManualRuntime, manualRuntime, turn } from './manual-runtime.ts'
@@ -56,6 +57,7 @@ export class Trial {
   deaths = 0
   failure: unknown
   private readonly options: TrialOptions
+  private readonly channels = new ChannelMemory()
   private readonly delivered = new Map<string, string>()
   private readonly rows: Record<string, Row[]> = {}
   private events = 0
@@ -171,6 +173,10 @@ export class Trial {
       logger: silentLogger,
       metrics: createMetrics(),
       inputs: this.sources,
+      channels: memoryChannels(this.channels, () => {
+        if (life === this.life) this.events++
+        return life === this.life
+      }),
       ...(epoch ? { epoch: drawn(epoch) } : {}),
       ...this.options.worker,
     })

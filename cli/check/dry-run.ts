@@ -17,6 +17,7 @@ import type { OpenSink, RowMeta, Sink } from '../../core/sink.ts'
 import type { Source } from '../../core/source.ts'
 import { nodeOf, type OutputNode, type StreamNode, streamOf } from '../../core/stream.ts'
 import { startWorker } from '../../core/worker.ts'
+import { ChannelMemory, memoryChannels } from '../../embedded/memory-channels.ts'
 import { MemoryDisk, memoryStore } from '../../state/memory.ts'
 import { deepFreeze } from './freeze.ts'
 import type { Sample } from './samples.ts'
@@ -75,6 +76,7 @@ const LIVES = 4
 export async function dryRun(options: DryRunOptions): Promise<DryRun> {
   const { samples, cut, now } = options
   const disk = new MemoryDisk()
+  const channels = new ChannelMemory()
   const trace = new Tracer()
   const lives = cut ? LIVES : 1
   for (let life = 1; life <= lives; life++) {
@@ -94,6 +96,7 @@ export async function dryRun(options: DryRunOptions): Promise<DryRun> {
       logger: silentLogger,
       metrics: createMetrics(),
       inputs,
+      channels: memoryChannels(channels),
       ...(cut ? { epoch: { records: 1, bytes: 1 } } : {}),
     })
     if (life < lives) {

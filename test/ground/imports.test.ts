@@ -26,7 +26,7 @@ const ALLOWED: Readonly<Record<Folder, readonly string[]>> = {
   operators: ['core', 'rxjs', '@datadog/sketches-js', '@standard-schema/spec'],
   sources: ['core', 'embedded', '@standard-schema/spec'],
   sinks: ['core', 'embedded', 'redis', '@clickhouse/client'],
-  testing: ['core', 'state'],
+  testing: ['core', 'embedded', 'state'],
   cli: [
     'core',
     'state',

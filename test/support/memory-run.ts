@@ -5,6 +5,7 @@ import { systemRuntime } from '../../core/runtime.ts'
 import type { Sink } from '../../core/sink.ts'
 import { type LaneOptions, stream } from '../../core/stream.ts'
 import { startWorker, type Worker, type WorkerOptions } from '../../core/worker.ts'
+import { ChannelMemory, memoryChannels } from '../../embedded/memory-channels.ts'
 import { MemoryDisk, memoryStore } from '../../state/memory.ts'
 import { anything, numberSource } from './number-source.ts'
 
@@ -40,6 +41,7 @@ export function numbersTo({
     runtime: systemRuntime,
     logger: silentLogger,
     metrics: createMetrics(),
+    channels: memoryChannels(new ChannelMemory()),
     ...given,
   })
 }
