@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import type { Channels } from './channel.ts'
 import { MillraceError, messageOf } from './errors.ts'
 import type { Group } from './group.ts'
@@ -26,8 +25,8 @@ export interface StageOptions {
   readonly channels: Channels | undefined
   /** Of each channel from a stage before, how many tasks feed it, and how many partitions it has. */
   readonly fed: ReadonlyMap<string, Fed>
-  /** Bytes of tables' values that all its tasks keep in memory, the rest being in files. @default all, and no files */
-  readonly memory?: number
+  /** Where all its tasks keep what their tables have no memory for. @default they have memory for all */
+  readonly cache?: { readonly directory: string; readonly bytes: number }
   /** What keeps it from going on. */
   failed(error: unknown): void
 }
@@ -253,7 +252,7 @@ export class Stage {
   }
 
   private async openTask(partition: number): Promise<Task> {
-    const { store, context, maxPoison, reopen, dropState, renameState, toDeadLetters, epoch, memory } = this.options
+    const { store, context, maxPoison, reopen, dropState, renameState, toDeadLetters, epoch, cache } = this.options
     const known = await this.group?.recorded(partition)
     const tables = Math.max(1, Object.values(this.plan.slots).filter((kind) => kind === 'table').length)
     const task: Task = new Task({
@@ -271,9 +270,7 @@ export class Stage {
       renameState,
       toDeadLetters,
       epoch,
-      ...(memory === undefined
-        ? {}
-        : { cache: { directory: cacheOf(context.dataDir), bytes: memory / (tables * this.partitions) } }),
+      ...(cache && { cache: { ...cache, bytes: cache.bytes / (tables * this.partitions) } }),
       failed: (error) => this.taskFailed(partition, task, error),
       committed: () => void this.recordSoon(partition, task),
     })
@@ -422,11 +419,6 @@ export class Stage {
       context.logger.warn({ partition }, `${done}: accepted`)
     }
   }
-}
-
-/** A folder of this process's own: on one machine, several workers may be at work on a data directory. */
-function cacheOf(dataDir: string): string {
-  return join(dataDir, 'cache', String(process.pid))
 }
 
 interface Witness {

@@ -1,3 +1,4 @@
+import { cacheFolder } from './cache-folder.ts'
 import type { Channels } from './channel.ts'
 import { MillraceError, messageOf } from './errors.ts'
 import type { Logger } from './logger.ts'
@@ -88,6 +89,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     failure ??= error
     for (const stage of stages) stage.stop()
   }
+  const directory = cacheFolder(options.dataDir)
   const fed = new Map<string, Fed>()
   try {
     for (const own of plans) {
@@ -116,7 +118,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
         inputs,
         channels: options.channels,
         fed,
-        ...(options.cache === false ? {} : { memory: STATE_MEMORY / plans.length }),
+        ...(options.cache === false ? {} : { cache: { directory, bytes: STATE_MEMORY / plans.length } }),
         failed,
       })
       stages.push(stage)

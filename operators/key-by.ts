@@ -8,7 +8,7 @@ import { operate } from '../core/standalone.ts'
  *
  * The record stays in its partition: of a source with several, records of one new key may be in different tasks, each of
  * which then keeps its own state for it. Use it where the new key is finer than the source's (a person's devices), or the
- * source has one partition. Keeps nothing. On a plain Observable, where no stream has a key, it passes values as they are.
+ * source has one partition; otherwise take `repartition`. Keeps nothing. On a plain Observable, where no stream has a key, it passes values as they are.
  *
  * @param key gives a text, a finite number or a bigint
  * @example

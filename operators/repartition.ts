@@ -22,7 +22,7 @@ export interface RepartitionOptions extends Named {
  * each, whatever crashes; what stands behind it is a stage with tasks, state and positions of its own. Their event times
  * and causes go with them, and so does the watermark: behind it time moves when it has moved in all tasks before it. Of
  * two records with one key, those from one task stay in their order. Values must be JSON; others become dead letters.
- * On a plain Observable it passes values as they are.
+ * Keeps nothing but its log, of which what was read is dropped. On a plain Observable it passes values as they are.
  *
  * @param by gives a text, a finite number or a bigint
  * @example

@@ -17,6 +17,7 @@ import {
   patch,
   rateOf,
   reconcile,
+  repartition,
   route,
   sample,
   scan,
@@ -137,6 +138,10 @@ const DRAWINGS: Readonly<Record<string, Drawing>> = {
   keyBy: {
     inputs: { events: 'a view 0, a cart 8, b view 16' },
     run: (events) => events.pipe(keyBy((e) => e.what)),
+  },
+  repartition: {
+    inputs: { events: 'a view 0, a cart 8, b view 16' },
+    run: (events) => events.pipe(repartition((e) => e.what)),
   },
   throttle: {
     inputs: { events: 'a buy 0, a buy 10, b buy 15, a buy 26, a buy 34' },

@@ -11,6 +11,7 @@ const source: SourceStatus = {
   unit: 'records',
   standIn: null,
   partitions: 1,
+  assigned: 1,
   ended: false,
   paused: false,
 }
