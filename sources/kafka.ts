@@ -1,42 +1,69 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { shown } from '../core/duration.ts'
+import { type Duration, milliseconds, shown } from '../core/duration.ts'
 import { MillraceError } from '../core/errors.ts'
-import type { Source } from '../core/source.ts'
+import type { ConnectorContext, OpenSource, RawRecord, Source } from '../core/source.ts'
 import { type SourceOptions, type SourceStream, stream } from '../core/stream.ts'
 import { checkLogName, checkPartitions } from '../embedded/log.ts'
+import { LATEST } from '../kafka/apis.ts'
+import { type Cluster, clusterOf } from '../kafka/cluster.ts'
+import { KafkaGroup } from '../kafka/group.ts'
+import { type KafkaFrom, openPartition } from '../kafka/reader.ts'
+import type { KafkaRecord } from '../kafka/records.ts'
+import { checkConnection, clusterSettings, type KafkaConnection } from '../kafka/settings.ts'
 import { checkFrom, openEmbedded, type StartFrom } from './log.ts'
 
-export interface KafkaOptions {
+export type { KafkaFrom } from '../kafka/reader.ts'
+export type { KafkaConnection, KafkaSasl } from '../kafka/settings.ts'
+
+export interface KafkaOptions extends KafkaConnection {
   /** The topic's name. */
   topic: string
-  /** Where to begin when there is no stored position. @default 'earliest' */
-  from?: StartFrom
-  /** `host:port`, comma-separated. @default KAFKA_BROKERS; where that is not set either, the embedded log stands in */
-  brokers?: string
-  /** How many partitions the stand-in is made with. @default 1 */
+  /** Where to begin when there is no stored position; or offsets by partition. @default 'earliest' */
+  from?: KafkaFrom
+  /** The consumer group that workers share the partitions in. @default KAFKA_GROUP, or the pipeline's name */
+  group?: string
+  /** How long the group waits for a sign of life of a worker before it gives its partitions to others. @default '10s' */
+  sessionTimeout?: Duration
+  /** Makes the topic where there is none. @default it must be there */
+  create?: { partitions: number; replication?: number; settings?: Readonly<Record<string, string>> }
+  /** How many partitions the stand-in is made with. @default those of `create`, or 1 */
   partitions?: number
   /** The stream's name. @default the topic */
   name?: string
 }
 
-/**
- * Reads a topic. Where no brokers are named, the embedded log of the topic's name under the data directory stands in:
- * the same partitions, offsets, keys and timestamps, for one machine.
- */
-export function kafkaSource({ topic, from = 'earliest', brokers, partitions, name = topic }: KafkaOptions): Source {
+/** Reads a topic. Where no brokers are named, the embedded log of the topic's name under the data directory stands in. */
+export function kafkaSource(options: KafkaOptions): Source {
+  const { topic, from = 'earliest', group, create, partitions = create?.partitions, name = topic } = options
   const where = `kafka ${shown(topic)}`
   checkLogName(topic, 'kafka: topic')
   checkPartitions(partitions, where)
-  checkFrom(from, where)
-  if (brokers !== undefined) throw notYet(where, 'brokers')
+  checkKafkaFrom(from, where)
+  checkConnection(options, where)
+  checkCreate(create, where)
+  if (group !== undefined && (typeof group !== 'string' || group === ''))
+    throw new MillraceError('BAD_OPTION', `${where}: group must be a name, got ${shown(group)}`)
+  const sessionTimeout = milliseconds(options.sessionTimeout ?? '10s', `${where}: sessionTimeout`)
   return {
     kind: 'kafka',
     name,
     system: 'kafka',
     async open(context, { untilEnd }) {
-      if (context.env.KAFKA_BROKERS) throw notYet(where, 'KAFKA_BROKERS')
-      const source = await openEmbedded({ kind: 'embedded-kafka', log: topic, partitions, from, untilEnd }, context)
-      return { ...source, standIn: `the embedded log in ${context.dataDir}/logs/${topic}` }
+      const { env, pipeline, dataDir } = context
+      const settings = clusterSettings(options, env, where, `millrace-${pipeline}`)
+      if (!settings) {
+        if (!isStartFrom(from)) throw badFrom(where, "'earliest', 'latest' or a Date for the stand-in", from)
+        const source = await openEmbedded({ kind: 'embedded-kafka', log: topic, partitions, from, untilEnd }, context)
+        return { ...source, standIn: `the embedded log in ${dataDir}/logs/${topic}` }
+      }
+      const cluster = clusterOf(settings, context)
+      try {
+        const groupId = group ?? env.KAFKA_GROUP ?? pipeline
+        return await openTopic(cluster, { topic, from, create, untilEnd, name, groupId, sessionTimeout }, context)
+      } catch (error) {
+        await cluster.release()
+        throw error
+      }
     },
   }
 }
@@ -49,8 +76,11 @@ export interface KafkaSourceOptions<S extends StandardSchemaV1> extends KafkaOpt
  * Reads a topic as a stream, each value JSON that the schema checks.
  *
  * Every record of a partition is read once, in order: the position is committed with what came of it, in Millrace's own
- * store. Where no brokers are named, the embedded log of the topic's name under the data directory stands in: the same
- * partitions, offsets, keys and timestamps, for one machine. A real Kafka is not in this version: naming one is refused.
+ * store. Workers with the same `group` share the partitions; partition *i* of every topic of the pipeline goes to the same
+ * worker. A position that the topic no longer has (retention was faster, or the topic was made anew) stops the pipeline,
+ * and says so. Only what transactions have committed is read; a record without a value is `null`. Where no brokers are
+ * named, the embedded log of the topic's name under the data directory stands in: the same partitions, offsets, keys and
+ * timestamps, for one machine.
  *
  * @throws MillraceError BAD_OPTION when an option is not of its form
  *
@@ -66,10 +96,98 @@ export function fromKafka<S extends StandardSchemaV1>(
   return stream(kafkaSource(options), options)
 }
 
-function notYet(where: string, what: string): MillraceError {
-  return new MillraceError(
-    'BAD_OPTION',
-    `${where}: ${what} names a real Kafka, which this version cannot read yet; ` +
-      'leave it away, and the embedded log stands in',
+interface Topic {
+  readonly topic: string
+  readonly from: KafkaFrom
+  readonly create: KafkaOptions['create']
+  readonly untilEnd: boolean
+  readonly name: string
+  readonly groupId: string
+  readonly sessionTimeout: number
+}
+
+async function openTopic(cluster: Cluster, options: Topic, context: ConnectorContext): Promise<OpenSource> {
+  const { topic, from, create, untilEnd, name, groupId, sessionTimeout } = options
+  let found = await cluster.topic(topic)
+  if (!found && create) {
+    await cluster.createTopic(topic, create.partitions, create.replication ?? -1, create.settings)
+    found = await cluster.topic(topic)
+  }
+  if (!found) {
+    throw new MillraceError(
+      'NOT_FOUND',
+      `${cluster.name}: there is no topic '${topic}': make it, or say create: { partitions: 8 }`,
+    )
+  }
+  const { partitions } = found
+  const all = Array.from({ length: partitions }, (_, partition) => partition)
+  const ends = untilEnd ? await cluster.offsets(topic, all, LATEST) : []
+  const group = context.share(
+    `kafka-group ${cluster.settings.id} ${groupId}`,
+    () => new KafkaGroup(groupId, cluster, context, sessionTimeout),
   )
+  let closed = false
+  return {
+    identity: `kafka:${await cluster.clusterId()}:${topic}`,
+    partitions,
+    unit: 'records',
+    group: group.add(name, topic, partitions),
+    decode,
+    reader: (partition, stored) =>
+      openPartition(cluster, topic, partition, { start: from, stored, end: ends[partition] }),
+    async close() {
+      if (closed) return
+      closed = true
+      await cluster.release()
+    },
+  }
+}
+
+function decode(record: RawRecord): unknown {
+  const text = (record as KafkaRecord).text()
+  if (text === null) return null
+  let problem = 'JSON'
+  try {
+    // what is no UTF-8 was read as this sign; where it is meant, it is in the bytes as well
+    if (!text.includes('\ufffd') || Buffer.from(text).equals(record.bytes())) return JSON.parse(text)
+    problem = 'UTF-8'
+  } catch {
+    // Said below, without the payload that the parser's own message quotes.
+  }
+  throw new MillraceError(
+    'UNDECODABLE',
+    `record ${record.position} is not ${problem}; see its bytes in the dead letters`,
+  )
+}
+
+function checkCreate(create: KafkaOptions['create'], where: string): void {
+  if (create === undefined) return
+  const whole = (value: unknown) => Number.isInteger(value) && (value as number) > 0
+  if (!whole(create?.partitions) || !(create.replication === undefined || whole(create.replication))) {
+    throw new MillraceError(
+      'BAD_OPTION',
+      `${where}: create must be like { partitions: 8, replication: 3 }, got ${shown(create)}`,
+    )
+  }
+}
+
+const isStartFrom = (from: KafkaFrom): from is StartFrom => typeof from === 'string' || from instanceof Date
+
+function checkKafkaFrom(from: KafkaFrom, where: string): void {
+  const wanted = "'earliest', 'latest', a Date, or offsets like { 0: 100, 1: 250 }"
+  if (typeof from !== 'object' || from === null || from instanceof Date) {
+    try {
+      checkFrom(from, where)
+    } catch {
+      throw badFrom(where, wanted, from)
+    }
+    return
+  }
+  const fits = ([partition, offset]: [string, unknown]) =>
+    /^\d+$/.test(partition) && Number.isInteger(offset) && (offset as number) >= 0
+  if (!Object.entries(from).every(fits)) throw badFrom(where, wanted, from)
+}
+
+function badFrom(where: string, wanted: string, from: unknown): MillraceError {
+  return new MillraceError('BAD_OPTION', `${where}: from must be ${wanted}, got ${shown(from)}`)
 }

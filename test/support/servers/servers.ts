@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { fetchKafkaJars, kafkaJarsAreHere } from './kafka-jars.ts'
 
 /** A kind of real server that tests run against. */
 export interface ServerKind {
@@ -20,6 +21,13 @@ export const SERVERS = {
   compose: { title: 'docker-compose', packages: ['docker-compose'], programs: ['docker-compose'] },
   prometheus: { title: 'Prometheus', packages: ['prometheus'], programs: ['prometheus', 'promtool'] },
   redis: { title: 'Redis', packages: ['redis-server', 'openssl'], programs: ['redis-server', 'openssl'] },
+  kafka: {
+    title: 'Kafka',
+    packages: ['default-jre-headless', 'maven', 'openssl'],
+    programs: ['java', 'mvn', 'openssl'],
+    fetch: fetchKafkaJars,
+    fetched: kafkaJarsAreHere,
+  },
 } as const satisfies Readonly<Record<string, ServerKind>>
 
 export type ServerName = keyof typeof SERVERS
