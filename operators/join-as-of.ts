@@ -88,10 +88,15 @@ export function joinAsOf<L, R, const K extends 'inner' | 'left' = 'inner'>(
         },
         right(value: R, meta) {
           const key = stateKey(on?.right, value, meta)
+          const list = (rights.get(key) as readonly Kept[] | undefined) ?? []
+          const all = placed(list, [meta.time, value])
           // what is valid at no time that may still be asked for can go
-          const oldest = clock.watermark - 2 * history
-          const list = ((rights.get(key) as readonly Kept[] | undefined) ?? []).filter(([time]) => time > oldest)
-          const kept = placed(list, [meta.time, value])
+          const oldest = clock.watermark - history
+          let first = 0
+          while (first + 1 < all.length && all[first + 1]![0] <= oldest) first++
+          if (all[first]![0] + history <= oldest) first++
+          const kept = first === 0 ? all : all.slice(first)
+          if (kept.length === 0) return
           rights.set(key, kept, kept.at(-1)![0])
         },
         due({ key, time }) {

@@ -19,7 +19,19 @@ export interface Rated<T> {
 /** How finely the time is cut: a count may take in this share more of it. */
 const PIECES = 60
 
-type Kept = readonly [newest: number, ...counts: number[]]
+/** Counts of the pieces that have any, the newest first: a piece, its count, the next piece, and so on. */
+interface Kept {
+  readonly pieces: readonly number[]
+}
+/** As it was stored before: the newest piece, its count, and those of all before it, empty ones too. */
+type Dense = readonly [newest: number, ...counts: number[]]
+
+function piecesOf(kept: Kept | Dense | undefined): readonly number[] {
+  if (kept === undefined) return []
+  if ('pieces' in kept) return kept.pieces
+  const [newest, ...counts] = kept
+  return counts.flatMap((count, i) => (count > 0 ? [newest - i, count] : []))
+}
 
 /**
  * Gives each record at once, with how often its key came lately: mails a person got in an hour, clicks a minute.
@@ -48,16 +60,23 @@ export function rateOf<T>(options: RateOfOptions<T>): Operator<T, Rated<T>> {
       next(value, meta) {
         const key = stateKey(by, value, meta)
         const own = Math.floor(meta.time / piece)
-        const [newest = own, ...before] = (counts.get(key) as Kept | undefined) ?? [own]
-        // the newest piece stands first
-        const ahead = Math.max(0, own - newest)
-        const made = ahead > PIECES ? [] : [...new Array<number>(ahead).fill(0), ...before].slice(0, PIECES + 1)
-        const first = Math.max(newest, own)
-        const at = first - own
-        while (made.length <= Math.min(at, PIECES)) made.push(0)
-        if (at <= PIECES) made[at]!++
-        counts.set(key, [first, ...made], Math.max(meta.time, clock.watermark))
-        const count = at > PIECES ? 1 : made.slice(at, at + PIECES + 1).reduce((sum, n) => sum + n, 0)
+        const before = piecesOf(counts.get(key))
+        const first = Math.max(own, before[0] ?? own)
+        const made: number[] = []
+        let count = 1
+        // one that is older than all that is kept changes nothing
+        const keeps = own >= first - PIECES
+        let placed = !keeps
+        for (let i = 0; i < before.length && before[i]! >= first - PIECES; i += 2) {
+          const at = before[i]!
+          const n = before[i + 1]!
+          if (keeps && at <= own && at >= own - PIECES) count += n
+          if (!placed && at < own) made.push(own, 1)
+          made.push(at, at === own ? n + 1 : n)
+          placed ||= at <= own
+        }
+        if (!placed) made.push(own, 1)
+        counts.set(key, { pieces: made } satisfies Kept, Math.max(meta.time, clock.watermark))
         emit({ value, count, rate: (count * per) / over })
       },
     }),

@@ -177,7 +177,8 @@ export function reconcile<T extends FromSource>(
               anew = true
             }
           }
-          for (const [field, set] of Object.entries(said.set) as [string, unknown][]) {
+          for (const field of Object.keys(said.set)) {
+            const set = (said.set as Record<string, unknown>)[field]
             if (set === undefined) continue
             const say: Say = [rank, time, version, set]
             const rule = ruleFor(field)
@@ -240,11 +241,11 @@ export function reconcile<T extends FromSource>(
       function shownRecord(key: string, { n, says, dead }: Kept, deleted: boolean, changed: readonly string[]) {
         const record: Record<string, unknown> = {}
         const origins: Record<string, { source: string; time: number }> = {}
-        for (const [field, list] of Object.entries(says)) {
-          const winner = winnerOf(ruleFor(field), list, dead)
+        for (const field in says) {
+          const winner = winnerOf(ruleFor(field), says[field]!, dead)
           if (winner === undefined || winner[3] === null) continue
           record[field] = winner[3]
-          origins[field] = { source: trust[winner[0]]!, time: winner[1] }
+          if (history) origins[field] = { source: trust[winner[0]]!, time: winner[1] }
         }
         return {
           key: by ? splitKey(key).by : key,

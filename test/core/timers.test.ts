@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { compareKeys, createTimers, TIMERS_FORMAT } from '../../core/timers.ts'
+import { compareKeys, createTimers, keyRank, TIMERS_FORMAT } from '../../core/timers.ts'
 import { keep } from '../support/kept-state.ts'
 
 const make = () => keep((deps) => createTimers(deps))
@@ -120,6 +120,21 @@ describe('timers', () => {
         ])
       }),
     )
+  })
+
+  test('ranks keys in their order, as far as a rank goes', () => {
+    const text = fc.oneof(
+      fc.string({ unit: fc.constantFrom('a', 'b', '\u0000', '~', '\u007f', 'é', 'я', '😀') }),
+      fc.string({ unit: 'binary' }),
+    )
+    fc.assert(
+      fc.property(text, text, (a, b) => {
+        const byRank = keyRank(a) - keyRank(b)
+        if (byRank !== 0) expect(Math.sign(byRank)).toBe(Math.sign(compareKeys(a, b)))
+      }),
+      { numRuns: 2_000 },
+    )
+    expect(keyRank('visitor')).toBeLessThan(keyRank('visitos'))
   })
 
   test('orders keys by their code points, as their UTF-8 bytes', () => {
