@@ -98,14 +98,39 @@ const MISTAKES: readonly { readonly what: string; readonly code: string; readonl
     says: "Property 'ttl' is missing in type",
   },
   {
+    what: 'a field of an aggregate that the record does not have',
+    code: "events.pipe(tumbling({ size: '1h', aggregate: (a) => ({ n: a.count(), items: a.distinct((e) => e.item) }) }))",
+    says: `Property 'item' does not exist on type '${EVENT}'.`,
+  },
+  {
+    what: 'a source that nothing is merged from',
+    code: "merge({ crm: events.pipe(patch((e) => ({ item: e.itemId }))) }).pipe(reconcile({ trust: ['crn'] }))",
+    says: `Type '"crn"' is not assignable to type '"crm"'.`,
+  },
+  {
+    what: 'a rule that does not fit its field',
+    code: "merge({ crm: events.pipe(patch((e) => ({ item: e.itemId }))) }).pipe(reconcile({ trust: ['crm'], fields: { item: 'max' } }))",
+    says: `Type '"max"' is not assignable to type 'Rule<string, "crm"> | undefined'.`,
+  },
+  {
+    what: 'a right record that a left join may not have',
+    code: "events.pipe(join(events, { after: '1h', kind: 'left' }), map(({ right }) => right.itemId))",
+    says: `'right' is possibly 'null'.`,
+  },
+  {
+    what: 'a key that some records do not have',
+    code: 'events.pipe(keyBy((e) => e.transactionId))',
+    says: `Type 'string | null' is not assignable to type 'Key'.`,
+  },
+  {
     what: 'a stream in the place of an output',
     code: "pipeline('x', { events })",
     says: "Property 'sink' is missing in type 'SourceStream<",
   },
 ]
 
-const HEAD = `import { pipeline } from 'millrace'
-import { absence, dedup, filter, map, scan } from 'millrace/operators'
+const HEAD = `import { merge, pipeline } from 'millrace'
+import { absence, dedup, filter, join, keyBy, map, patch, reconcile, scan, tumbling } from 'millrace/operators'
 import { clickhouse, esp, redis } from 'millrace/sinks'
 import { fromKafka } from 'millrace/sources'
 import { ShopEvent } from '../pipelines/schemas/shop-event.ts'
@@ -127,7 +152,7 @@ describe('the compiler', () => {
       ...files,
       {
         path: 'mistakes/none.ts',
-        text: `${HEAD}export const it = [pipeline, absence, dedup, filter, map, scan, clickhouse, esp, redis, events]\n`,
+        text: `${HEAD}export const it = [merge, pipeline, absence, dedup, filter, join, keyBy, map, patch, reconcile, scan, tumbling, clickhouse, esp, redis, events]\n`,
       },
     ])
     const { compilerOptions } = JSON.parse(textOf('tsconfig.json'))
