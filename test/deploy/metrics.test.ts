@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -140,6 +140,14 @@ describe('what a worker measures', () => {
 
 test.each([...dashboards()])('dashboards/%s is what its code makes', (name, text) => {
   expect(readFileSync(join(ROOT, 'dashboards', name), 'utf8'), '`npm run dashboards` brings it up to date').toBe(text)
+})
+
+test('the page on production says where to look for each alert, and names no file that is not there', () => {
+  const page = textOf('docs/production.md')
+  const named = [...page.matchAll(/^\| (Millrace\w+) \|/gm)].map((match) => match[1])
+  expect(named).toEqual(alerts.map(({ alert }) => alert))
+  for (const [, path] of page.matchAll(/\]\(([^):]+)\)/g))
+    expect(existsSync(join(ROOT, 'docs', path!)), path).toBe(true)
 })
 
 test('no two panels lie on each other, and each says what it shows', () => {
