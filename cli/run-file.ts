@@ -10,6 +10,7 @@ import { drawProgress, liveLine, logProgress } from './progress.ts'
 import { runPipeline } from './run-pipeline.ts'
 import { summaryJson, summaryText } from './summary.ts'
 import { err, out } from './terminal.ts'
+import { runWorkers, WORKERS, workersOf } from './workers.ts'
 
 /** The options of `millrace run`, as the command line gives them. */
 interface RunOptions {
@@ -23,6 +24,7 @@ interface RunOptions {
   readonly live?: true
   readonly json?: true
   readonly metrics?: string
+  readonly workers?: string
   readonly dropState: readonly string[]
   readonly renameState: readonly string[]
   readonly toDeadLetters?: true
@@ -46,14 +48,21 @@ export async function runFile(file: string, options: RunOptions): Promise<void> 
     renameState,
     input,
     pipeline: name,
+    workers: processes,
     ...rest
   } = options
+  const workers = workersOf(processes)
   const pipeline = await loadPipeline(file, name)
   const inputs = inputsOf(pipeline, input, untilEnd)
   const line = liveLine(err)
   const logger = err.isTTY ? terminalLogger(logLevel, line, err) : jsonLogger(logLevel)
   const say = (fields: object, text: string) =>
     err.isTTY ? line.print(`${err.style('dim', text)}\n`) : logger.info(fields, text)
+  if (workers > 1) {
+    const { metrics } = options
+    process.exitCode = await runWorkers({ workers, argv: process.argv.slice(2), json, metrics, logger })
+    return
+  }
   let status: Awaited<ReturnType<typeof runPipeline>>
   try {
     status = await runPipeline({
@@ -65,10 +74,13 @@ export async function runFile(file: string, options: RunOptions): Promise<void> 
       json,
       standIns,
       renameState: renamesOf(renameState),
+      workers: workersOf(process.env[WORKERS]),
       logger,
       serving: (url) => say({ url }, `metrics: ${url}`),
       started(worker, using) {
         if (using.length > 0) say({ standIns: using }, `stand-ins: ${using.join('; ')}`)
+        // whoever started this process as one of several waits for it to be at work
+        process.send?.({ state: 'running' })
         const now = () => worker.status()
         return err.isTTY ? drawProgress(now, systemRuntime, line) : logProgress(now, systemRuntime, logger)
       },

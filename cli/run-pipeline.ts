@@ -15,7 +15,16 @@ import { openStore } from './store.ts'
 export interface RunPipelineOptions
   extends Pick<
     WorkerOptions,
-    'untilEnd' | 'reopen' | 'live' | 'requireReal' | 'standIns' | 'dropState' | 'renameState' | 'toDeadLetters'
+    | 'untilEnd'
+    | 'reopen'
+    | 'live'
+    | 'requireReal'
+    | 'standIns'
+    | 'dropState'
+    | 'renameState'
+    | 'toDeadLetters'
+    | 'acceptOlderState'
+    | 'workers'
   > {
   readonly pipeline: Pipeline
   /** The data directory; it is made. */
@@ -28,8 +37,6 @@ export interface RunPipelineOptions
   readonly json?: boolean
   /** `PORT` or `HOST:PORT` of `/metrics`. @default nothing is served */
   readonly metrics?: string
-  /** Go on from a state file that is older than its witness. @default false */
-  readonly acceptOlderState?: boolean
   /** Called when the metrics are served. */
   readonly serving?: (url: string) => void
   /** Called when the worker has started, with the stand-ins in use, as in `events: the embedded ClickHouse in .millrace/warehouse`. */
@@ -89,6 +96,7 @@ export async function runPipeline(options: RunPipelineOptions): Promise<WorkerSt
         logger,
         metrics,
         inputs,
+        acceptOlderState,
         channels: embeddedChannels,
       })
       if (signals.asked()) void worker.drain()
@@ -123,10 +131,14 @@ function onSignals(drain: () => void, abort: () => Promise<void> | undefined) {
     void Promise.resolve(abort()).finally(end)
   }
   for (const signal of Object.keys(SIGNALS)) process.on(signal, heard)
+  // whoever started this process as one of several is gone
+  const orphaned = () => heard('SIGTERM')
+  process.on('disconnect', orphaned)
   return {
     asked: () => count > 0,
     ignore() {
       for (const signal of Object.keys(SIGNALS)) process.off(signal, heard)
+      process.off('disconnect', orphaned)
     },
   }
 }

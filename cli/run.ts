@@ -13,6 +13,9 @@ Examples:
   # for ever, watched by Prometheus
   millrace run pipelines/cart-abandonment.ts --metrics 9464
 
+  # four processes that share a topic's partitions, with their state in a Redis; SIGUSR2 starts them anew one by one
+  KAFKA_BROKERS=kafka:9092 millrace run pipelines/cart-abandonment.ts --workers 4 --store redis://state:6379/0
+
 What has no real system named in the environment (KAFKA_BROKERS, CLICKHOUSE_URL, REDIS_URL) works on a stand-in in the
 data directory; the first line says which. Mails are captured in an outbox, unless --live is said.
 
@@ -43,6 +46,10 @@ export function runCommand(): Command {
     .option('--require-real', 'refuse every stand-in')
     .option('--stand-in <SYSTEM>', 'allow the stand-in of a system, such as clickhouse, beside real ones', many, [])
     .option('--json', 'print one line of JSON at the end, and nothing else, on standard output')
+    .option(
+      '--workers <N>',
+      'so many processes share the partitions; needs Kafka, which hands them out, and a --store that all reach',
+    )
     .option(
       '--metrics <[HOST:]PORT>',
       'serve /metrics, /live, /ready and /health; port 0 takes a free one, and says which',
