@@ -1,6 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { type Duration, milliseconds, shown } from '../core/duration.ts'
 import { MillraceError } from '../core/errors.ts'
+import { MAIN } from '../core/plan.ts'
 import type { ConnectorContext, OpenSource, RawRecord, Source } from '../core/source.ts'
 import { type SourceOptions, type SourceStream, stream } from '../core/stream.ts'
 import { checkLogName, checkPartitions } from '../embedded/log.ts'
@@ -49,7 +50,7 @@ export function kafkaSource(options: KafkaOptions): Source {
     name,
     system: 'kafka',
     async open(context, { untilEnd }) {
-      const { env, pipeline, dataDir } = context
+      const { env, pipeline, stage, dataDir } = context
       const settings = clusterSettings(options, env, where, `millrace-${pipeline}`)
       if (!settings) {
         if (!isStartFrom(from)) throw badFrom(where, "'earliest', 'latest' or a Date for the stand-in", from)
@@ -58,7 +59,7 @@ export function kafkaSource(options: KafkaOptions): Source {
       }
       const cluster = clusterOf(settings, context)
       try {
-        const groupId = group ?? env.KAFKA_GROUP ?? pipeline
+        const groupId = groupOf(group ?? env.KAFKA_GROUP ?? pipeline, stage)
         return await openTopic(cluster, { topic, from, create, untilEnd, name, groupId, sessionTimeout }, context)
       } catch (error) {
         await cluster.release()
@@ -94,6 +95,11 @@ export function fromKafka<S extends StandardSchemaV1>(
   options: KafkaSourceOptions<S>,
 ): SourceStream<StandardSchemaV1.InferOutput<S>, StandardSchemaV1.InferInput<S>> {
   return stream(kafkaSource(options), options)
+}
+
+/** Stages are shared out apart: a member must read what all others of its group read. */
+function groupOf(name: string, stage: string): string {
+  return stage === MAIN ? name : `${name}.${stage}`
 }
 
 interface Topic {

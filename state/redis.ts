@@ -201,6 +201,7 @@ export async function redisStore(options: RedisStoreOptions): Promise<Store> {
   return {
     id: identity.id,
     secret: identity.secret,
+    shared: true,
     async open(task) {
       const opening = (openings.get(task) ?? Promise.resolve()).then(() => open(task))
       const settled = opening.catch(() => undefined)
