@@ -80,7 +80,8 @@ export function redisConnection(
     const { retryStrategy: _, ...redisOptions } = options
     const cluster = new Cluster([...address.nodes], {
       lazyConnect: true,
-      enableOfflineQueue: false,
+      // What is for a node that is being connected waits for that; there is no later connection of the whole to wait for.
+      enableOfflineQueue: true,
       clusterRetryStrategy: () => null,
       retryDelayOnFailover: 0,
       slotsRefreshTimeout: connectTimeout,

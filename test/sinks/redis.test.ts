@@ -193,12 +193,22 @@ test('wrong options are refused when the pipeline is built, with what was wanted
   expect(build({ ttl: undefined })).toThrow('redis "redis": ttl must be')
   expect(build({ key: 'id' })).toThrow('redis "redis": key must be a function of the row, got \'id\'')
   expect(build({ version: 3 })).toThrow('redis "redis": version must be a function of the row, got 3')
-  expect(build({ as: 'list' })).toThrow("redis \"redis\": as must be 'json' or 'hash', got 'list'")
+  expect(build({ as: 'list' })).toThrow(
+    "redis \"redis\": as must be 'json', 'string', 'hash', 'sorted-set', 'stream', 'publish', got 'list'",
+  )
+  expect(build({ as: 'sorted-set', member: key })).toThrow('redis "redis": score must be a function of the row')
+  expect(build({ as: 'hash', score: key })).toThrow(
+    "redis \"redis\": score is for as: 'sorted-set', and this is 'hash'",
+  )
+  expect(build({ as: 'stream', version: key })).toThrow('redis "redis": version is not for as: \'stream\'')
+  expect(build({ as: 'stream', maxLength: 0 })).toThrow(
+    'redis "redis": maxLength must be a positive whole number, got 0',
+  )
 })
 
-test('a real Redis is refused by name, and its address stays out of the message', async () => {
+test('an address that is none is refused, and stays out of the message', async () => {
   const dataDir = await folder()
-  const url = 'redis://:secret@cache:6379'
+  const url = 'redis://:secret@'
   const inOptions = redis<Cart>({ key: (row) => row.id, ttl: '1m', url }).open(connectorContext(dataDir))
   const inEnv = redis<Cart>({ key: (row) => row.id, ttl: '1m' }).open(
     connectorContext(dataDir, { env: { REDIS_URL: url } }),
@@ -207,6 +217,26 @@ test('a real Redis is refused by name, and its address stays out of the message'
     const error = await refused.catch((thrown) => thrown)
     expect(error).toMatchObject({ code: 'BAD_OPTION' })
     expect(error.message).not.toContain('secret')
+  }
+})
+
+test('members, entries and messages are rows of their own in the embedded table', async () => {
+  const shapes: [Partial<RedisOptions<Cart>>, string, unknown][] = [
+    [
+      { as: 'sorted-set', member: (row) => row.items[0]!, score: (row) => row.items.length },
+      'a x',
+      { member: 'x', score: 1 },
+    ],
+    [{ as: 'stream' }, 'a 1', { id: 'a', items: '["x"]' }],
+    [{ as: 'publish' }, 'a 1', { id: 'a', items: ['x'] }],
+    [{ as: 'string', value: (row) => row.items[0] }, 'a', 'x'],
+  ]
+  for (const [options, key, value] of shapes) {
+    const { open, table, encode, close } = await setUp(options)
+    const batch = encode([{ id: 'a', items: ['x'] }])
+    for (let n = 0; n < 2; n++) expect(await open.deliver(batch, never)).toEqual({ kind: 'applied' })
+    expect(table.list().map((entry) => [entry.key, entry.value])).toEqual([[key, value]])
+    await close()
   }
 })
 
