@@ -29,7 +29,7 @@ export interface RedisRow {
 const VALUE = ',"value":'
 
 /** Reads a batch's lines. The text of a JSON value is taken as it stands. */
-export function redisRows(body: Uint8Array, as: RedisForm): RedisRow[] {
+export function rowsOf(body: Uint8Array, as: RedisForm): RedisRow[] {
   const text = Buffer.from(body.buffer, body.byteOffset, body.length).toString()
   return text
     .split('\n')
@@ -45,9 +45,9 @@ export function redisRows(body: Uint8Array, as: RedisForm): RedisRow[] {
 }
 
 /** The same rows for the embedded table, which keeps one value a key: a member or an entry of its own each. */
-export function embeddedRows(body: Uint8Array, as: RedisForm): Uint8Array {
+export function rowsForTable(body: Uint8Array, as: RedisForm): Uint8Array {
   if (as === 'json' || as === 'hash' || as === 'string') return body
-  const lines = redisRows(body, as).map(({ text, hash, member, score, key, version, ...life }) => {
+  const lines = rowsOf(body, as).map(({ text, hash, member, score, key, version, ...life }) => {
     const own = as === 'sorted-set' ? member : version
     const value = life.deleted ? {} : { value: as === 'sorted-set' ? { member, score } : (hash ?? JSON.parse(text!)) }
     return `${JSON.stringify({ key: `${key} ${own}`, version, ...life, ...value })}\n`

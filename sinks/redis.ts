@@ -9,7 +9,7 @@ import { rolledBack } from '../embedded/thread.ts'
 import { redisAddress } from '../redis/address.ts'
 import { redisConnection } from '../redis/connection.ts'
 import { deliverRows } from './redis-delivery.ts'
-import { embeddedRows, type RedisForm, type RedisHead, redisRows } from './redis-rows.ts'
+import { type RedisForm, type RedisHead, rowsForTable, rowsOf } from './redis-rows.ts'
 
 export interface RedisOptions<T> {
   /** The key that a row is kept under; of `'publish'`, the channel. */
@@ -122,7 +122,7 @@ function real<T>(
     async deliver(delivery, signal): Promise<Outcome> {
       if (signal.aborted) return { kind: 'notSent', reason: `${where}: given up before it was sent` }
       const head = headOf(delivery.head)
-      const outcome = await deliverRows(connection, redisRows(delivery.body, head.as), head, delivery, signal)
+      const outcome = await deliverRows(connection, rowsOf(delivery.body, head.as), head, delivery, signal)
       return outcome.kind === 'applied' ? outcome : { ...outcome, reason: `${where}: ${outcome.reason}` }
     },
     close: async () => connection.close(),
@@ -144,7 +144,7 @@ async function embedded<T>(
     async deliver({ head, body }, signal): Promise<Outcome> {
       if (signal.aborted) return { kind: 'notSent', reason: `${where}: given up before it was sent` }
       try {
-        await table.apply(embeddedRows(body, headOf(head).as))
+        await table.apply(rowsForTable(body, headOf(head).as))
         return { kind: 'applied' }
       } catch (error) {
         const reason = `${where}: ${messageOf(error)}`
