@@ -60,13 +60,18 @@ const STREAMED = new Set(['JSONEachRow', 'JSONCompactEachRow', 'JSONStringsEachR
 /** What such a statement changes outlives it, so that its session is not used again. */
 const STICKS = /\b(SET|USE|TEMPORARY)\b/i
 
-/** @throws when chdb is not installed, or the folder is damaged or held by another process */
-export async function openEngine(folder: string): Promise<Engine> {
+/**
+ * @param config a configuration file of ClickHouse: macros, clusters, what keeps replicas in step
+ * @throws when chdb is not installed, or the folder is damaged or held by another process
+ */
+export async function openEngine(folder: string, config?: string): Promise<Engine> {
   const { Session, drainPending } = await import('chdb')
-  const keeper = new Session(folder)
+  const open = () =>
+    new Session(folder, config === undefined ? undefined : { connectionArgs: [`--config-file=${config}`] })
+  const keeper = open()
   const version = keeper.query('SELECT version()', 'TabSeparated').trim()
-  const inserts = pool(() => new Session(folder), INSERTS_AT_ONCE)
-  const queries = pool(() => new Session(folder), QUERIES_AT_ONCE)
+  const inserts = pool(open, INSERTS_AT_ONCE)
+  const queries = pool(open, QUERIES_AT_ONCE)
 
   async function insert(raw: RawInsert, { data, database, settings }: Statement): Promise<Answer> {
     if (!data?.length) return { summary: NOTHING, format: raw.format, body: new Uint8Array() }

@@ -31,7 +31,10 @@ const REJECTED: ReadonlyMap<number, string> = new Map([
   [676, 'CANNOT_PARSE_IPV6'],
   [691, 'UNKNOWN_ELEMENT_OF_ENUM'],
 ])
-const VIOLATED_CONSTRAINT = 469
+/** Of a row, found where it is written: on a shard, when others may have taken theirs. */
+export const VIOLATED_CONSTRAINT = 469
+const SIGNER =
+  'its certificate is signed by nobody who is trusted here: name the file of its authority in CLICKHOUSE_CA_FILE or tls.caFile'
 
 /** The address is not there, or nobody listens: nothing can have been sent. */
 const NOT_REACHED: ReadonlySet<string> = new Set([
@@ -44,12 +47,26 @@ const NOT_REACHED: ReadonlySet<string> = new Set([
   'EADDRNOTAVAIL',
 ])
 
+/** No connection was made, because one side does not trust the other: what OpenSSL and Node call it, and what to do. */
+const NOT_TRUSTED: ReadonlyMap<string, string> = new Map([
+  ...['DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'].map(
+    (code) => [code, SIGNER] as const,
+  ),
+  ...['UNABLE_TO_GET_ISSUER_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'].map((code) => [code, SIGNER] as const),
+  ['CERT_HAS_EXPIRED', 'its certificate is no longer valid'],
+  ['CERT_NOT_YET_VALID', 'its certificate is not valid yet: compare the clocks'],
+  ['ERR_TLS_CERT_ALTNAME_INVALID', 'its certificate is for another name: use that one, or say it in tls.serverName'],
+  ['ERR_SSL_WRONG_VERSION_NUMBER', 'it does not speak TLS here: HTTPS has a port of its own, 8443 as a rule'],
+])
+
 export interface Failure {
   readonly kind: 'notSent' | 'unknown' | 'rejected'
   /** The exception's name, and never the text that it quotes from the rows. */
   readonly reason: string
   /** The place in the insert of the row that broke a constraint, from 0. */
   readonly row?: number
+  /** The exception's number, where the server has answered with one. */
+  readonly code?: number
 }
 
 const HINTS: ReadonlyMap<number, string> = new Map([
@@ -75,11 +92,14 @@ export function failureOf(error: unknown): Failure {
     return {
       kind: REJECTED.has(code) ? 'rejected' : 'unknown',
       reason: `${name} (${error.code})${column ? ` in column ${column}` : ''}${hint ? `: ${hint}` : ''}`,
+      code,
       ...(row === undefined ? {} : { row: Number(row) - 1 }),
     }
   }
   const code = (error as { code?: unknown } | undefined)?.code
   const text = error instanceof Error ? error.message.slice(0, 200) : 'the request failed'
   if (typeof code === 'string' && NOT_REACHED.has(code)) return { kind: 'notSent', reason: `not reached: ${code}` }
+  const distrust = typeof code === 'string' ? NOT_TRUSTED.get(code) : undefined
+  if (distrust !== undefined) return { kind: 'notSent', reason: `not reached: ${distrust} (${code})` }
   return { kind: 'unknown', reason: typeof code === 'string' ? `${code}: ${text}` : text }
 }

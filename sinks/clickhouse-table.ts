@@ -1,8 +1,10 @@
 import type { ClickHouseClient } from '@clickhouse/client'
 import { MillraceError } from '../core/errors.ts'
-import type { Guarantee } from '../core/sink.ts'
-import { literal, quoted } from './clickhouse-client.ts'
+import { literal, quoted, rowsOf } from './clickhouse-client.ts'
+import { createStatement, evolveStatement, orNull } from './clickhouse-create.ts'
+import { promiseOf, type TablePromise } from './clickhouse-promise.ts'
 import { columnsOf } from './clickhouse-schema.ts'
+import { shaper } from './clickhouse-types.ts'
 
 /** A column that rows are written to. */
 export interface TableColumn {
@@ -21,33 +23,28 @@ export interface WantedTable {
   readonly replace?: { readonly version: string; readonly deleted?: string } | undefined
   /** A Standard Schema of the rows, where it is known. */
   readonly rowSchema?: unknown
+  /** The cluster on all of whose servers the table is made and changed. */
+  readonly cluster?: string | undefined
+  /** The table is made as a replicated one: at that path, or at the server's `default_replica_path`. */
+  readonly replicated?: boolean | { readonly path: string; readonly replica?: string } | undefined
+  /** Columns that it lacks are added. */
+  readonly evolve?: boolean | undefined
+  /** The server gathers several inserts. */
+  readonly asyncInsert?: boolean | undefined
 }
 
 /** A table as it was found or made, and what may be expected of it. */
-export interface Table {
+export interface Table extends TablePromise {
   readonly columns: readonly TableColumn[]
-  readonly guarantee: Guarantee
-  /** Rows carry `_batch` and `_seq`, and stay as they are: what of a batch is there can be counted. */
-  readonly counted: boolean
-  /** The mark that a batch was seen and its rows come to be in one step, so that one is never there without the other. */
-  readonly atomic: boolean
-  /** Materialized views read what is inserted, and may fail when it is there already. */
-  readonly views: boolean
-  /** Equal rows become one, so that a batch may be applied twice. */
-  readonly replaces: boolean
-  /** How long after it was staged a batch may be sent again where it cannot be counted, milliseconds. */
-  readonly window: number
   /** Of the settings that an insert needs, those that this server knows. */
   readonly settings: Readonly<Record<string, string | number>>
-  /** Why the guarantee is less than it could be, and what to change. */
-  readonly remarks: readonly string[]
+  /** The name that the settings of an insert give its rows may be asked for. */
+  readonly named: boolean
 }
 
 /** At most so many rows and bytes an insert, so that it is one block (engine rule 21). */
 export const LARGEST_INSERT = { rows: 500_000, bytes: 64 * 1_048_576 } as const
 
-const WINDOW = 100_000
-const WINDOW_SECONDS = 604_800
 const BLOCK_ROWS = 2 * LARGEST_INSERT.rows
 const BLOCK_BYTES = 4 * 1_073_741_824
 
@@ -68,11 +65,20 @@ const SETTINGS: Readonly<Record<string, string | number>> = {
   input_format_allow_errors_ratio: 0,
   date_time_input_format: 'best_effort',
   distributed_foreground_insert: 1,
+  insert_distributed_one_random_shard: 0,
 }
+/** The server gathers inserts, answers when it has written them, and knows each again by its token. */
+const GATHERED: Readonly<Record<string, string | number>> = {
+  async_insert: 1,
+  wait_for_async_insert: 1,
+  async_insert_deduplicate: 1,
+}
+/** What `distributed_foreground_insert` was called before 23.11. */
+const FOREGROUND = 'insert_distributed_sync'
 /** What a repair needs beside them. */
 export const EXPLICIT = 'insert_allow_materialized_columns'
 
-interface TableRow {
+export interface TableRow {
   readonly engine: string
   readonly engine_full: string
   readonly create_table_query: string
@@ -80,7 +86,7 @@ interface TableRow {
   readonly dependencies_table: readonly string[]
 }
 
-interface ColumnRow {
+export interface ColumnRow {
   readonly name: string
   readonly type: string
   readonly default_kind: string
@@ -100,66 +106,71 @@ export async function openTable(client: ClickHouseClient, wanted: WantedTable): 
   if (!found) {
     await client.command({ query: createStatement(wanted, where) })
     found = await describe(client, wanted)
-  }
+  } else if (wanted.evolve && (await evolve(client, found, wanted, where))) found = await describe(client, wanted)
   if (!found)
     throw new MillraceError(
       'SINK_FAILED',
       `${where}: the table was made and is not there: the user needs SELECT on system.tables`,
     )
-  const known = await rowsOf<{ name: string }>(
-    client,
-    `SELECT name FROM system.settings WHERE name IN (${[...Object.keys(SETTINGS), EXPLICIT].map(literal).join(', ')})`,
-  )
-  const names = new Set(known.map((row) => row.name))
   const columns = fitting(found.columns, wanted, where)
-  const settings: Record<string, string | number> = Object.fromEntries(
-    Object.entries(SETTINGS).filter(([name]) => names.has(name)),
-  )
+  const promise = await promiseOf(client, found, wanted, where)
+  const { settings, known } = await settingsOf(client, wanted, where)
   settings.input_format_null_as_default = columns.some((column) => column.defaults) ? 1 : 0
-  const promise = await promised(client, found, wanted, where)
-  return { columns, settings, ...promise, counted: promise.counted && names.has(EXPLICIT) }
+  return {
+    columns,
+    settings,
+    ...promise,
+    counted: promise.counted && known.has(EXPLICIT),
+    named: !wanted.asyncInsert,
+  }
 }
 
-/** The statement that makes the table: `_batch` and `_seq` are hidden from `SELECT *` (engine rule 20). */
-function createStatement(wanted: WantedTable, where: string): string {
-  const columns = wanted.columns ?? derived(wanted.rowSchema, where)
-  const { orderBy = [], replace } = wanted
-  for (const name of [...orderBy, ...(replace ? [replace.version, ...(replace.deleted ? [replace.deleted] : [])] : [])])
-    if (!(name in columns))
-      throw new MillraceError('BAD_OPTION', `${where}: there is no column ${name} to order or replace by`)
-  const types = { ...columns }
-  if (replace?.deleted) types[replace.deleted] = 'UInt8'
-  const engine = replace
-    ? `ReplacingMergeTree(${[replace.version, ...(replace.deleted ? [replace.deleted] : [])].map(quoted).join(', ')})`
-    : 'MergeTree'
-  return `CREATE TABLE IF NOT EXISTS ${quoted(wanted.database)}.${quoted(wanted.table)} (
-  ${[
-    ...Object.entries(types).map(([name, type]) => `${quoted(name)} ${type}`),
-    `_batch LowCardinality(String) MATERIALIZED getSetting('log_comment')`,
-    '_seq UInt32 MATERIALIZED rowNumberInBlock()',
-  ].join(',\n  ')}
-) ENGINE = ${engine}
-ORDER BY ${orderBy.length === 0 ? 'tuple()' : `(${orderBy.map(quoted).join(', ')})`}
-SETTINGS non_replicated_deduplication_window = ${WINDOW}, replicated_deduplication_window = ${WINDOW}, replicated_deduplication_window_seconds = ${WINDOW_SECONDS}`
-}
-
-function derived(rowSchema: unknown, where: string): Readonly<Record<string, string>> {
-  const known = columnsOf(rowSchema)
-  const ask = `name the columns: clickhouse({ columns: { id: 'String', amount: 'Float64', … } })`
-  if (!known)
+/** The settings of an insert, as far as this server knows them. */
+async function settingsOf(client: ClickHouseClient, { asyncInsert }: WantedTable, where: string) {
+  const asked = { ...SETTINGS, ...(asyncInsert ? GATHERED : {}) }
+  const rows = await rowsOf<{ name: string }>(
+    client,
+    `SELECT name FROM system.settings WHERE name IN (${[...Object.keys(asked), FOREGROUND, EXPLICIT].map(literal).join(', ')})`,
+  )
+  const known = new Set(rows.map((row) => row.name))
+  if (asyncInsert && !known.has('async_insert_deduplicate') && !known.has('deduplicate_insert'))
     throw new MillraceError(
       'SINK_FAILED',
-      `${where}: there is no such table, and what its rows are is not known, because they are not as the source's schema says, or that does not say itself as JSON Schema; make the table, or ${ask}`,
+      `${where}: this server gathers inserts without recognizing repeated ones: leave out asyncInsert, or use ClickHouse 23.7 or later`,
     )
-  if (known.unclear.length > 0)
-    throw new MillraceError(
-      'SINK_FAILED',
-      `${where}: there is no such table, and the schema does not say what column ${known.unclear.join(', ')} is; make the table, or ${ask}`,
-    )
-  return known.columns
+  const settings: Record<string, string | number> = Object.fromEntries(
+    Object.entries(asked).filter(([name]) => known.has(name)),
+  )
+  if (!known.has('distributed_foreground_insert') && known.has(FOREGROUND)) settings[FOREGROUND] = 1
+  return { settings, known }
 }
 
-async function describe(client: ClickHouseClient, { database, table }: WantedTable) {
+/** Adds the columns that the table lacks; to the tables that a Distributed one writes to, too. */
+async function evolve(
+  client: ClickHouseClient,
+  { row, columns }: Found,
+  wanted: WantedTable,
+  where: string,
+): Promise<boolean> {
+  const asked = wanted.columns ?? columnsOf(wanted.rowSchema)?.columns ?? {}
+  const there = new Set(columns.map((column) => column.name))
+  const missing = Object.entries(asked).filter(([name]) => !there.has(name))
+  if (missing.length === 0) return false
+  if (row.engine === 'Distributed')
+    throw new MillraceError(
+      'SINK_FAILED',
+      `${where}: the table is Distributed, and lacks the column ${missing.map(([name, type]) => `${name} ${orNull(type)}`).join(', ')}: add it to the table on each shard, and then to this one`,
+    )
+  await client.command({ query: evolveStatement(wanted, wanted.table, missing) })
+  return true
+}
+
+interface Found {
+  readonly row: TableRow
+  readonly columns: readonly ColumnRow[]
+}
+
+async function describe(client: ClickHouseClient, { database, table }: WantedTable): Promise<Found | undefined> {
   const at = (column: string) => `database = ${literal(database)} AND ${column} = ${literal(table)}`
   const [row] = await rowsOf<TableRow>(
     client,
@@ -188,121 +199,51 @@ function fitting(
     const say = (problem: string) => new MillraceError('SINK_FAILED', `${where}: the table's column ${name} ${problem}`)
     if (!column)
       throw say(
-        `is missing: ALTER TABLE … ADD COLUMN ${quoted(name)} ${type ?? '<its type>'}, or leave the field out with map`,
+        `is missing: say evolve: true, or ALTER TABLE … ADD COLUMN ${quoted(name)} ${type ?? known?.columns[name] ?? '<its type>'}, or leave the field out with map`,
       )
     if (!writable.includes(column))
       throw say(`is ${column.default_kind} and cannot be written: leave the field out with map`)
     if (type !== undefined && !sameType(column.type, type))
       throw say(`is ${column.type}, and columns says ${type}: change one of them`)
+    const schemas = known?.columns[name]
+    if (schemas !== undefined && clashes(column.type, schemas))
+      throw say(`is ${column.type}, which takes nothing of what the schema says (${schemas}): shape the field with map`)
   }
   const chosen = names.length > 0 ? writable.filter((column) => names.includes(column.name)) : writable
   return chosen.map(({ name, type, default_kind }) => ({ name, type, defaults: default_kind === 'DEFAULT' }))
 }
 
-/** The server writes out the numbers of an Enum, so that only its names are compared. */
+/**
+ * The server writes out the numbers of an Enum, so that only its names are compared. A column that takes null, too, takes
+ * all that was wanted.
+ */
 function sameType(found: string, wanted: string): boolean {
   const plain = (type: string) =>
     type.replace(/\s+/g, '').replace(/(Enum\d*\([^)]*\))/g, (list) => list.replace(/=-?\d+/g, ''))
-  return plain(found) === plain(wanted) || (plain(found) === 'UInt8' && plain(wanted) === 'Bool')
+  const same = [wanted, orNull(wanted)].some((type) => plain(found) === plain(type))
+  return same || (plain(found) === 'UInt8' && plain(wanted) === 'Bool')
 }
 
-/** What the table does with a batch that comes again (engine rules 20 to 23). */
-async function promised(
-  client: ClickHouseClient,
-  { row, columns }: { row: TableRow; columns: readonly ColumnRow[] },
-  { database, table, replace }: WantedTable,
-  where: string,
-): Promise<Pick<Table, 'guarantee' | 'counted' | 'atomic' | 'views' | 'replaces' | 'window' | 'remarks'>> {
-  const remarks: string[] = []
-  const name = `${quoted(database)}.${quoted(table)}`
-  const atomic = /^(Replicated|Shared)/.test(row.engine)
-  const family = row.engine.replace(/^(Replicated|Shared)/, '')
-  const replacing = family === 'ReplacingMergeTree'
-  const elsewhere = row.engine === 'Distributed' || row.engine === 'Null'
-  if (replace && !replacing)
-    throw new MillraceError(
-      'SINK_FAILED',
-      `${where}: replace needs a ReplacingMergeTree, and the table is a ${row.engine}`,
-    )
-  if (!family.endsWith('MergeTree') && !elsewhere)
-    throw new MillraceError(
-      'SINK_FAILED',
-      `${where}: a table of engine ${row.engine} takes a repeated batch twice; use a MergeTree`,
-    )
+/** Values as a schema's types have them: a column that takes none of them takes no row. */
+const SAMPLES: readonly (readonly [RegExp, readonly unknown[]])[] = [
+  [/String/, ['text', '1']],
+  [/Int64|Float64/, [1]],
+  [/Bool/, [true]],
+  [/DateTime64/, [new Date(0)]],
+  [/JSON/, [{}]],
+]
 
-  const window = elsewhere ? WINDOW : await windowOf(client, row, atomic)
-  if (window === 0)
-    throw new MillraceError(
-      'SINK_FAILED',
-      `${where}: the table recognizes no repeated batch: ALTER TABLE ${name} MODIFY SETTING ${atomic ? '' : 'non_'}replicated_deduplication_window = ${WINDOW}`,
-    )
-
-  const marked = /log_comment/.test(columns.find((column) => column.name === '_batch')?.default_expression ?? '')
-  const numbered = /rowNumberInBlock/.test(columns.find((column) => column.name === '_seq')?.default_expression ?? '')
-  if (!marked || !numbered)
-    remarks.push(
-      `rows do not say which batch they are of: ALTER TABLE ${name} ADD COLUMN _batch LowCardinality(String) MATERIALIZED getSetting('log_comment'), ADD COLUMN _seq UInt32 MATERIALIZED rowNumberInBlock()`,
-    )
-  if (elsewhere) remarks.push(`what engine ${row.engine} has taken cannot be counted`)
-  if (/\bTTL\b/.test(row.create_table_query))
-    remarks.push('the table has a TTL, so that rows which are gone cannot be told from rows that never came')
-  if (!elsewhere && !replace && family !== 'MergeTree')
-    remarks.push(`a ${row.engine} changes rows as it merges, so that they cannot be counted`)
-  for (const view of await unprotected(client, row))
-    remarks.push(
-      `the materialized view ${view} writes to a table without non_replicated_deduplication_window, which takes a repeated batch twice`,
-    )
-
-  const counted = remarks.length === 0 && !replacing
-  const replaces = replace !== undefined && row.dependencies_table.length === 0
-  const seconds = atomic
-    ? Number(/replicated_deduplication_window_seconds = (\d+)/.exec(row.engine_full)?.[1] ?? 3_600)
-    : window / 10
-  return {
-    guarantee: counted || replaces ? 'idempotent' : 'windowed',
-    counted,
-    atomic,
-    views: row.dependencies_table.length > 0,
-    replaces,
-    window: seconds * 1_000,
-    remarks: replaces ? [] : remarks,
-  }
-}
-
-/** How many inserts the table recognizes. */
-async function windowOf(
-  client: ClickHouseClient,
-  { engine_full }: { engine_full: string },
-  replicated: boolean,
-): Promise<number> {
-  const setting = replicated ? 'replicated_deduplication_window' : 'non_replicated_deduplication_window'
-  const own = new RegExp(`(?:^|[\\s,])${setting} = (\\d+)`).exec(engine_full)?.[1]
-  if (own !== undefined) return Number(own)
-  const rows = await rowsOf<{ value: string }>(
-    client,
-    `SELECT value FROM system.merge_tree_settings WHERE name = ${literal(setting)}`,
-  )
-  return Number(rows[0]?.value ?? 0)
-}
-
-/** The materialized views on the table whose targets would take a repeated batch twice. */
-async function unprotected(client: ClickHouseClient, row: TableRow): Promise<readonly string[]> {
-  const views: string[] = []
-  for (const [n, view] of row.dependencies_table.entries()) {
-    const database = row.dependencies_database[n] ?? 'default'
-    const [target] = await rowsOf<{ engine: string; engine_full: string }>(
-      client,
-      `WITH (SELECT (extract(create_table_query, ' TO ([^ (]+)'), toString(uuid)) FROM system.tables WHERE database = ${literal(database)} AND name = ${literal(view)}) AS made
-SELECT engine, engine_full FROM system.tables
-WHERE if(made.1 = '', name IN (concat('.inner_id.', made.2), ${literal(`.inner.${view}`)}), concat(database, '.', name) = replaceAll(made.1, '\`', ''))`,
-    )
-    if (!target || (await windowOf(client, target, /^(Replicated|Shared)/.test(target.engine))) === 0)
-      views.push(`${database}.${view}`)
-  }
-  return views
-}
-
-async function rowsOf<R>(client: ClickHouseClient, query: string): Promise<readonly R[]> {
-  const result = await client.query({ query, format: 'JSONEachRow' })
-  return result.json<R>()
+/** Nothing that the schema's type holds can be written to the column. */
+function clashes(found: string, derived: string): boolean {
+  const samples = /^Array/.test(derived) ? [[]] : (SAMPLES.find(([type]) => type.test(derived))?.[1] ?? [])
+  const shape = shaper(found)
+  const taken = samples.filter((sample) => {
+    try {
+      shape(sample)
+      return true
+    } catch {
+      return false
+    }
+  })
+  return samples.length > 0 && taken.length === 0
 }

@@ -1,12 +1,21 @@
 import { join } from 'node:path'
 import type { ClickHouseClient } from '@clickhouse/client'
+import { type Duration, milliseconds, shown } from '../core/duration.ts'
 import { MillraceError, messageOf } from '../core/errors.ts'
 import { made } from '../core/made.ts'
+import { deadline } from '../core/runtime.ts'
 import type { Delivery, Encoder, OpenSink, Outcome, Sink } from '../core/sink.ts'
 import type { ConnectorContext } from '../core/source.ts'
 import { openWarehouse } from '../embedded/warehouse.ts'
-import { type ClickHouseAddress, clickHouseAddress, connectClickHouse, quoted } from './clickhouse-client.ts'
-import { deliverInsert, type InsertHead } from './clickhouse-delivery.ts'
+import {
+  type ClickHouseAddress,
+  type ClickHouseTls,
+  clickHouseAddress,
+  connectClickHouse,
+  quoted,
+} from './clickhouse-client.ts'
+import { type Compression, deliverInsert, type InsertHead } from './clickhouse-delivery.ts'
+import { failureOf } from './clickhouse-errors.ts'
 import { LARGEST_INSERT, openTable, type Table, type TableColumn, type WantedTable } from './clickhouse-table.ts'
 import { type Columns, shaper, takesNull } from './clickhouse-types.ts'
 
@@ -25,8 +34,35 @@ export interface ClickHouseOptions<R> {
    * `deleted` is true. Read with `FINAL`.
    */
   replace?: { version: keyof R & string; deleted?: keyof R & string }
+  /**
+   * The cluster on all of whose servers the table is made and changed (`ON CLUSTER`). @default the server alone
+   */
+  cluster?: string
+  /**
+   * Makes it a ReplicatedMergeTree: at the path that is given, in which macros such as `{shard}` stand for what the
+   * server says, or at the server's `default_replica_path`. @default true with `cluster`, else false
+   */
+  replicated?: boolean | { path: string; replica?: string }
+  /**
+   * Gives the table, at the start, a new column that takes null for each field of the schema or of `columns` that it has
+   * none for. @default false
+   */
+  evolve?: boolean
+  /**
+   * Lets the server gather the small inserts of many workers; it answers when they are written. Their rows cannot be
+   * counted then: the guarantee is `windowed`. @default false
+   */
+  asyncInsert?: boolean
   /** The server, such as `'https://host:8443'`. @default CLICKHOUSE_URL, else the embedded warehouse */
   url?: string
+  /** Files that prove who the server is, and who we are. Names and passwords come with the address. */
+  tls?: ClickHouseTls
+  /** Sent with every request, for what stands before the server. @default none */
+  headers?: Readonly<Record<string, string>>
+  /** How the bytes of larger requests travel. @default 'zstd' to another machine, 'none' to this one */
+  compression?: Compression
+  /** How long one attempt may take until its outcome counts as unknown, at most `'60s'`. @default '60s' */
+  timeout?: Duration
   /** The database that the table is in. @default CLICKHOUSE_DATABASE, else the one of the address, else `default` */
   database?: string
   /** What messages and metrics call it. @default the table */
@@ -37,6 +73,7 @@ export interface ClickHouseOptions<R> {
 const PACE = 20
 /** Several small batches that wait become one insert, up to here. */
 const GROUP = { rows: 100_000, bytes: 16 * 1_048_576 } as const
+const LONGEST = '60s'
 const IDENTIFIER = /^[A-Za-z_]\w*$/
 const OWN = ['_batch', '_seq']
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30] as const
@@ -52,6 +89,11 @@ const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30] as
  * and a value that its column does not hold, make the row a dead letter, as do rows that the server refuses; the good
  * rows of the same batch are kept. undefined is null; neither is taken by a column that is not Nullable and has no
  * default. Numbers in time columns are epoch milliseconds.
+ *
+ * The address comes from `CLICKHOUSE_URL` (`https://host:8443/database`), who asks from `CLICKHOUSE_USER` and
+ * `CLICKHOUSE_PASSWORD`, or from the address; neither stands in a message. `CLICKHOUSE_CA_FILE` names who vouches for
+ * the server, `CLICKHOUSE_CERT_FILE` and `CLICKHOUSE_KEY_FILE` who we are. What a server or a cluster must be set to is
+ * on its own page, docs/clickhouse.md.
  *
  * Without an address it uses the embedded warehouse, the ClickHouse engine in a process of its own. What it has
  * answered for survives the death of any process; the death of the machine only as far as its disk cache was written.
@@ -75,13 +117,27 @@ export function clickhouse<T extends Row>(options: ClickHouseOptions<NoInfer<T>>
   return made(sink, options)
 }
 
-function check<T extends Row>({ table, columns, orderBy, replace, url, database, name }: ClickHouseOptions<T>): void {
+function check<T extends Row>(options: ClickHouseOptions<T>): void {
+  const { table, columns, orderBy, replace, url, database, name } = options
   const where = `clickhouse "${name ?? table}"`
   const wrong = (problem: string) => new MillraceError('BAD_OPTION', `${where}: ${problem}`)
   if (!IDENTIFIER.test(table)) throw wrong(`table must be a plain name such as 'events', got '${table}'`)
   if (database !== undefined && !IDENTIFIER.test(database))
     throw wrong(`database must be a plain name, got '${database}'`)
-  if (url !== undefined) clickHouseAddress({ url, env: {} })
+  if (url !== undefined) clickHouseAddress({ url, tls: options.tls, env: {} })
+  const { compression = 'none', timeout = LONGEST, cluster, replicated, asyncInsert } = options
+  if (!['zstd', 'gzip', 'none'].includes(compression))
+    throw wrong(`compression must be 'zstd', 'gzip' or 'none', got ${shown(compression)}`)
+  if (milliseconds(timeout, `${where}: timeout`) > milliseconds(LONGEST, where))
+    throw wrong(`timeout must be at most ${LONGEST}, got '${timeout}'`)
+  if (cluster !== undefined && !/^[\w{}.-]+$/.test(cluster))
+    throw wrong(`cluster must be a plain name, got '${cluster}'`)
+  if (typeof replicated === 'object' && !replicated.path?.startsWith('/'))
+    throw wrong(
+      `replicated.path must be a path such as '/clickhouse/tables/{shard}/${table}', got ${shown(replicated.path)}`,
+    )
+  if (asyncInsert && replace)
+    throw wrong('asyncInsert and replace do not go together: of two versions either may be the last')
   const names = columns ? Object.keys(columns) : undefined
   if (names?.length === 0) throw wrong('columns must name at least one column')
   for (const each of names ?? []) {
@@ -99,9 +155,10 @@ function check<T extends Row>({ table, columns, orderBy, replace, url, database,
 }
 
 async function open<T extends Row>(options: ClickHouseOptions<T>, context: ConnectorContext): Promise<OpenSink<T>> {
-  const { table: name, columns, orderBy, replace, url } = options
-  const { env, dataDir, runtime, logger, metrics, rowSchema } = context
-  const real = clickHouseAddress({ url, database: options.database, env })
+  const { table: name, columns, orderBy, replace, url, tls, headers, timeout = LONGEST } = options
+  const { cluster, replicated, evolve, asyncInsert } = options
+  const { env, dataDir, runtime, logger, metrics, rowSchema, share } = context
+  const real = clickHouseAddress({ url, database: options.database, tls, headers, env })
   const warehouse = real ? undefined : await openWarehouse({ dataDir, runtime, logger })
   const address: ClickHouseAddress = real ?? {
     url: warehouse!.url,
@@ -117,15 +174,28 @@ async function open<T extends Row>(options: ClickHouseOptions<T>, context: Conne
     await warehouse?.close()
   }
   const { database } = address
-  const wanted = { database, table: name, columns, orderBy, replace, rowSchema }
+  const wanted = {
+    database,
+    table: name,
+    columns,
+    orderBy,
+    replace,
+    rowSchema,
+    cluster,
+    replicated,
+    evolve,
+    asyncInsert,
+  }
   const table = await ready(address, client, wanted).catch(async (cause: unknown) => {
     await close()
     if (cause instanceof MillraceError) throw cause
-    const say = `clickhouse "${options.name ?? name}": ${messageOf(cause)}`
-    throw new MillraceError('SINK_FAILED', say, { cause, retriable: true })
+    const { kind, reason } = failureOf(cause)
+    const said = kind === 'notSent' ? `${real?.url ?? 'the embedded warehouse'} was ${reason}` : messageOf(cause)
+    throw new MillraceError('SINK_FAILED', `clickhouse "${options.name ?? name}": ${said}`, { cause, retriable: true })
   })
   for (const remark of table.remarks)
     logger.warn({ table: name }, `a repeated batch is only recognized for ${table.window / 2_000} s: ${remark}`)
+  for (const each of table.advice) logger.warn({ table: name }, each)
 
   const label = { table: options.name ?? name }
   const requests = metrics.counter('millrace_clickhouse_inserts_total', 'Batches sent, by how it ended.', [
@@ -138,12 +208,30 @@ async function open<T extends Row>(options: ClickHouseOptions<T>, context: Conne
     label,
   )
 
+  const attemptMs = milliseconds(timeout, `clickhouse "${options.name ?? name}": timeout`)
+  const compression = options.compression ?? (real && !isHere(real.url) ? 'zstd' : 'none')
+  const identity = warehouse ? `embedded:clickhouse/${database}.${name}` : `${address.url}/${database}.${name}`
+  const pace = share(`clickhouse pace of ${identity}`, () => ({ next: 0 }))
+
+  /** Outputs of the worker that write to one table take turns: it is the table that small inserts wear out. */
+  async function turn(signal: AbortSignal): Promise<void> {
+    const now = runtime.elapsed()
+    const mine = Math.max(now, pace.next)
+    pace.next = mine + PACE
+    if (mine > now) await runtime.sleep(mine - now, signal)
+  }
+
   async function deliver(delivery: Delivery, signal: AbortSignal): Promise<Outcome> {
     if (signal.aborted) return { kind: 'notSent', reason: 'it was called off' }
     const up = await reachable(warehouse, signal)
     if (up !== undefined) return { kind: 'notSent', reason: up }
+    await turn(signal)
     const started = runtime.elapsed()
-    const outcome = await deliverInsert({ client, database, table, runtime, logger }, delivery, signal)
+    const limit = deadline(runtime, attemptMs, signal)
+    const to = { client, database, table, runtime, logger, compression }
+    let outcome = await deliverInsert(to, delivery, limit.signal).finally(limit.clear)
+    if (outcome.kind === 'unknown' && limit.signal.aborted && !signal.aborted)
+      outcome = { kind: 'unknown', reason: messageOf(limit.signal.reason) }
     seconds.observe((runtime.elapsed() - started) / 1_000)
     requests({ ...label, outcome: outcome.kind }).add(1)
     sentBytes.add(delivery.body.byteLength)
@@ -152,7 +240,7 @@ async function open<T extends Row>(options: ClickHouseOptions<T>, context: Conne
   }
 
   return {
-    identity: warehouse ? `embedded:clickhouse/${database}.${name}` : `${address.url}/${database}.${name}`,
+    identity,
     ...(warehouse ? { standIn: `the embedded ClickHouse in ${join(dataDir, 'warehouse')}` } : {}),
     ...(table.guarantee === 'idempotent' ? {} : { guarantee: table.guarantee }),
     limit: LARGEST_INSERT,
@@ -162,6 +250,11 @@ async function open<T extends Row>(options: ClickHouseOptions<T>, context: Conne
     deliver,
     close,
   }
+}
+
+/** Whether an address is this machine's own, to which bytes cost nothing. */
+function isHere(url: string): boolean {
+  return /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(new URL(url).hostname)
 }
 
 /** The embedded warehouse has nobody else who would make its databases. */

@@ -15,8 +15,19 @@ test('a reason has the exception’s name and the column, and nothing of the row
   const message = `Cannot parse input: expected '"' before: 'secret (TYPE_MISMATCH) at row 3': (while reading the value of key n): `
   expect(failureOf(exception('27', 'TYPE_MISMATCH', message))).toEqual({
     kind: 'rejected',
+    code: 27,
     reason: 'CANNOT_PARSE_INPUT_ASSERTION_FAILED (27) in column n',
   })
+})
+
+test('a server that is not trusted was sent nothing, and the reason says what to do', () => {
+  const failure = (code: string) => failureOf(Object.assign(new Error('x'), { code }))
+  expect(failure('DEPTH_ZERO_SELF_SIGNED_CERT')).toMatchObject({
+    kind: 'notSent',
+    reason: expect.stringContaining('CLICKHOUSE_CA_FILE'),
+  })
+  expect(failure('ERR_TLS_CERT_ALTNAME_INVALID').reason).toMatch(/for another name/)
+  expect(failure('EPROTO')).toMatchObject({ kind: 'unknown' })
 })
 
 test('nobody at the address is notSent; a connection that broke, a timeout, a proxy’s page are unknown', () => {

@@ -403,7 +403,7 @@ test.each([
   [
     'a column that is missing',
     `(other String) ENGINE = MergeTree ORDER BY tuple() ${KNOWS}`,
-    /column id is missing: ALTER TABLE/,
+    /column id is missing: say evolve: true, or ALTER TABLE/,
   ],
   [
     'a column that is computed',

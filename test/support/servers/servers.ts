@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { fetchKafkaJars, kafkaJarsAreHere } from './kafka-jars.ts'
+import { fetchZooKeeperJars, zooKeeperJarsAreHere } from './zookeeper-jars.ts'
 
 /** A kind of real server that tests run against. */
 export interface ServerKind {
@@ -19,7 +20,15 @@ export interface ServerKind {
 /** The servers that suites may ask for with `need`; `setup.ts` brings them when a run starts. */
 export const SERVERS = {
   compose: { title: 'docker-compose', packages: ['docker-compose'], programs: ['docker-compose'] },
+  openssl: { title: 'OpenSSL', packages: ['openssl'], programs: ['openssl'] },
   prometheus: { title: 'Prometheus', packages: ['prometheus'], programs: ['prometheus', 'promtool'] },
+  zookeeper: {
+    title: 'ZooKeeper',
+    packages: ['default-jre-headless', 'maven'],
+    programs: ['java', 'mvn'],
+    fetch: fetchZooKeeperJars,
+    fetched: zooKeeperJarsAreHere,
+  },
   redis: { title: 'Redis', packages: ['redis-server', 'openssl'], programs: ['redis-server', 'openssl'] },
   kafka: {
     title: 'Kafka',
