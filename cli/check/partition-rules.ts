@@ -57,7 +57,7 @@ export function rekeyedRule(
   findings: Findings,
 ): void {
   for (const [node, keys] of rekeyed) {
-    if (node.node.kind !== 'operator') continue
+    if (node.node.kind !== 'operator' || node.node.definition.kind !== 'keyBy') continue
     const most = Math.max(1, ...above(plan, node).map((each) => partitions.get(each) ?? 1))
     const shared = [...keys.values()].filter(({ size }) => size > 1).length
     const keeps = stateBehind(plan, node)
@@ -68,7 +68,7 @@ export function rekeyedRule(
       operator: node.name,
       problem: `${node.name} gives records of several keys one key, but leaves them in their ${most} partitions: ${keeps.name} keeps a state of that key in each, and each counts a part`,
       instead:
-        'key the source by it and produce the records by it; a finer key, such as a device of the person that the source is keyed by, follows the partition',
+        'put repartition in the place of keyBy: it brings each record to the partition of its key. Only a finer key, such as a device of the person that the source is keyed by, follows the partition',
     })
   }
 }

@@ -99,7 +99,10 @@ export function marbleSvg({ title, inputs, call, outputs }: Diagram): string {
       )
     }
   }
-  for (const minute of [...new Set(all.map((marble) => marble.minute))].sort((a, b) => a - b).filter(apart(x))) {
+  // what is given at the last millisecond of a window stands at its end
+  for (const minute of [...new Set(all.map((marble) => Math.round(marble.minute)))]
+    .sort((a, b) => a - b)
+    .filter(apart(x))) {
     parts.push(`<text class="time" x="${x(minute)}" y="${y - 6}">${shownTime(minute)}</text>`)
   }
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${y + 8}" role="img" aria-label="${escaped(title)}">

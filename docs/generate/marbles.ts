@@ -109,7 +109,7 @@ const DRAWINGS: Readonly<Record<string, Drawing>> = {
   session: {
     inputs: { events: 'a view 0, a view 8, a cart 13, b view 20, a view 45' },
     run: (events) => events.pipe(session({ by: (e) => e.who, gap: '15m', aggregate: (a) => ({ steps: a.count() }) })),
-    show: (visit) => ({ key: visit.key, text: `${visit.steps} steps` }),
+    show: (visit) => ({ key: visit.key, text: `${visit.steps} ${visit.steps === 1 ? 'step' : 'steps'}` }),
   },
   sessionize: {
     inputs: { events: 'a view 0, a view 8, b view 14, a cart 20, a view 50' },

@@ -23,7 +23,12 @@ const MISTAKES: Readonly<Record<string, readonly [code: string, line: number, pr
   'date-now': ['WALL_CLOCK', 6, /Date\.now\(\)/, /meta\.time/],
   'fetch-in-tap': ['SIDE_EFFECT', 8, /fetch\(\).*happens twice/, /end a branch in a sink/],
   'keeps-for-years': ['STATE_UNBOUNDED', 6, /3,650 days/, /ttl/],
-  'key-by-coarser': ['KEY_APART', 24, /leaves them in their 4 partitions: scan keeps a state/, /a finer key/],
+  'key-by-coarser': [
+    'KEY_APART',
+    24,
+    /leaves them in their 4 partitions: scan keeps a state/,
+    /put repartition in the place of keyBy/,
+  ],
   'key-constant': ['KEY_CONSTANT', 6, /same for all records/, /a person, a cart/],
   'key-missing': ['KEY_MISSING', 6, /is undefined/, /required in the schema/],
   'mails-without-dedup': ['REPEATS_REACH_PEOPLE', 8, /a second mail/, /dedup/],

@@ -34,6 +34,12 @@ test.each(entries.map((entry) => [entry.name, entry] as const))('%s is explained
   if (entry.kind === 'sink') expect(entry.guarantee).toMatch(/^(idempotent|windowed|ledger)$/)
 })
 
+test('the times under a diagram are whole minutes and hours', () => {
+  for (const [path, svg] of pages) {
+    for (const [, time] of svg.matchAll(/class="time"[^>]*>([^<]*)</g)) expect(time, path).toMatch(/^(\d+m|\d+h\d*)$/)
+  }
+})
+
 test('a diagram shows what the operator gives, when it gives it', async () => {
   const { inputs, outputs } = await diagramOf('absence')
   expect(inputs[0]!.marbles).toHaveLength(4)

@@ -1,5 +1,5 @@
 import { pipeline } from 'millrace'
-import { filter, keyBy, scan } from 'millrace/operators'
+import { filter, keyBy, repartition, scan } from 'millrace/operators'
 import { file } from 'millrace/sinks'
 import { fromKafka } from 'millrace/sources'
 import { z } from 'zod'
@@ -28,7 +28,12 @@ const devices = events.pipe(
   keyBy((e) => `${e.who} ${e.country}`),
   scan({ name: 'finer', seed: 0, step: (sum, e) => sum + e.amount, ttl: '1d' }),
 )
+const moved = events.pipe(
+  repartition((e) => e.country),
+  scan({ name: 'moved', seed: 0, step: (sum, e) => sum + e.amount, ttl: '1d' }),
+)
 export const mine = pipeline('mine', {
   countries: countries.to(file({ path: 'rows.jsonl' })),
+  moved: moved.to(file({ path: 'moved.jsonl' })),
   devices: devices.to(file({ path: 'devices.jsonl' })),
 })
