@@ -23,6 +23,8 @@ export interface FlowHost {
   /** Takes a row for an output; a throw is the record's. */
   row(output: number, value: unknown, meta: ElementMeta): void
   count(what: 'duplicates' | 'late'): void
+  /** Told of each key that an operator gave. */
+  rekeyed?(node: PlanNode, key: string): void
 }
 
 /** An element that failed, by what tells it from the others of its epoch. */
@@ -327,13 +329,18 @@ export class Flow {
       return
     }
     const state = this.host.state(node, segment.clock)
+    // what goes to another partition may come from any
+    const leaves = definition.channel !== undefined
     const context: OperatorContext<unknown> = {
       name: node.name,
       state: state as OperatorContext<unknown>['state'],
       clock: segment.clock,
       emit: (value, key) => {
         if (key === undefined) output.to!.next(value)
-        else rekeyed(segment.meta, key, () => output.to!.next(value))
+        else {
+          if (!leaves) this.host.rekeyed?.(node, key)
+          rekeyed(segment.meta, key, () => output.to!.next(value))
+        }
       },
       side: (name, value) => sides.get(name)?.next(value),
       count: (what) => this.host.count(what),

@@ -15,6 +15,7 @@ export function measure(metrics: Metrics, pipeline: string): (status: WorkerStat
     late: counter('late', 'Records that came too late for an operator.'),
     epochs: counter('epochs', 'Epochs committed.'),
   }
+  const strays = counter('stray_keys', 'Keys, of a sample of one in sixteen, that came through two partitions.', 'at')
   const ofSource = {
     read: counter('source_records_read', 'Records taken from a source.', 'source'),
     lag: gauge('source_lag', 'What is left to read, in records or bytes.', 'source', 'unit'),
@@ -37,6 +38,8 @@ export function measure(metrics: Metrics, pipeline: string): (status: WorkerStat
   return (status) => {
     for (const name of ['read', 'deadLetters', 'duplicates', 'late', 'epochs'] as const)
       all[name]({ pipeline }).add(Math.max(0, status[name] - (before?.[name] ?? 0)))
+    for (const [at, count] of Object.entries(status.strayKeys))
+      strays({ pipeline, at }).add(count - (before?.strayKeys[at] ?? 0))
     for (const [source, now] of Object.entries(status.sources)) {
       ofSource.read({ pipeline, source }).add(now.read - (before?.sources[source]?.read ?? 0))
       ofSource.paused({ pipeline, source }).set(now.paused ? 1 : 0)

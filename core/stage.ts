@@ -1,6 +1,7 @@
 import type { Channels } from './channel.ts'
 import { MillraceError, messageOf } from './errors.ts'
 import type { Group } from './group.ts'
+import { KeyWatch } from './key-watch.ts'
 import { patiently } from './patience.ts'
 import type { Plan } from './plan.ts'
 import { SinkHost } from './sink-host.ts'
@@ -63,6 +64,7 @@ export class Stage {
   /** Channels that it feeds. */
   readonly feeds = new Map<string, Fed>()
   partitions = 0
+  keys: KeyWatch | undefined
   readonly plan: Plan
   private readonly options: StageOptions
   private group: Group | undefined
@@ -111,6 +113,7 @@ export class Stage {
       })
     }
     this.partitions = this.samePartitions()
+    if (this.partitions > 1 && Object.keys(plan.slots).length > 0) this.keys = new KeyWatch(plan.pipeline, logger)
     this.group = this.sameGroup()
     for (const output of plan.outputs) {
       const to = this.sinkOf(output.name, output.node)
@@ -270,6 +273,7 @@ export class Stage {
       renameState,
       toDeadLetters,
       epoch,
+      keys: this.keys,
       ...(cache && { cache: { ...cache, bytes: cache.bytes / (tables * this.partitions) } }),
       failed: (error) => this.taskFailed(partition, task, error),
       committed: () => void this.recordSoon(partition, task),
@@ -390,10 +394,11 @@ export class Stage {
       this.sources.flatMap(({ name }, i) => (positions[i] ? [[name, { next: positions[i].next, note }]] : [])),
     )
     const { group } = this
+    // while partitions are shared out anew this is refused, and the next word comes soon
     await group
       .record(partition, records)
       .catch((error) =>
-        context.logger.warn({ partition }, `${group.name} was not told how far it is: ${messageOf(error)}`),
+        context.logger.debug({ partition }, `${group.name} was not told how far it is: ${messageOf(error)}`),
       )
   }
 

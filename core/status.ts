@@ -14,6 +14,8 @@ export interface WorkerStatus {
   readonly seconds: number
   readonly sources: Readonly<Record<string, SourceStatus>>
   readonly sinks: Readonly<Record<string, SinkStatus>>
+  /** Keys that came through two partitions, by the source or operator that gave them; a sample of one in sixteen. */
+  readonly strayKeys: Readonly<Record<string, number>>
   /** Now minus event time when a sink had answered, milliseconds. */
   readonly freshness: Quantiles
   /** From a record's arrival to the sink's answer, milliseconds. */

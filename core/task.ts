@@ -8,6 +8,7 @@ import { MillraceError, messageOf } from './errors.ts'
 import { type Failure, Flow, failureText } from './flow.ts'
 import { Intake } from './intake.ts'
 import { createJournal } from './journal.ts'
+import type { KeyWatch } from './key-watch.ts'
 import { createState, type TaskState } from './keyed-state.ts'
 import { Lane, type LaneBatch, type LaneHost, notRecorded, rowLetters } from './lane.ts'
 import type { Logger } from './logger.ts'
@@ -110,6 +111,8 @@ export interface TaskOptions {
   readonly epoch?: EpochBounds | undefined
   /** Where each table keeps what its share of memory has no room for. @default all stays in memory */
   readonly cache?: { readonly directory: string; readonly bytes: number } | undefined
+  /** Notes in which partition a key was given, where there are several. */
+  readonly keys?: KeyWatch | undefined
   /** Called after each epoch that became durable. */
   readonly committed?: () => void
   /** Called at the first thing that keeps the task from going on. */
@@ -228,7 +231,7 @@ export class Task {
 
   /** Loads what is stored, and refuses what does not fit it. @throws MillraceError */
   async open(): Promise<void> {
-    const { plan, store, sources, sinks, partition, runtime } = this.options
+    const { plan, store, sources, sinks, partition, runtime, keys } = this.options
     this.opened = await store.open(this.id)
     this.epoch = this.opened.epoch
     this.life = runtime.id().replaceAll('-', '').slice(0, 16)
@@ -243,6 +246,7 @@ export class Task {
       count: (what) => {
         this.totals[what]++
       },
+      ...(keys ? { rekeyed: (node: PlanNode, key: string) => keys.note(node.name, key, partition) } : {}),
     })
     this.opened = { ...this.opened, blobs: [] }
     for (const [level, segment] of this.flow.segments.entries()) {
@@ -761,6 +765,7 @@ export class Task {
 
   private deliver(element: Element): void {
     this.setMeta(element)
+    this.options.keys?.note(this.options.sources[element.source]!.name, element.key, this.options.partition)
     const mark = this.savepoint()
     try {
       this.flow.push(element.source, element.value, 0)

@@ -237,6 +237,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
           })
         }),
       ),
+      strayKeys: Object.assign({}, ...stages.map(({ keys }) => keys?.strays)),
       freshness: together(hosts.map((host) => host.freshness)),
       latency: together(hosts.map((host) => host.latency)),
     }

@@ -46,6 +46,7 @@ function worker(
     seconds: 1,
     sources: { events: { ...source, ...of.source } },
     sinks: { rows: { ...sink, ...of.sink } },
+    strayKeys: {},
     freshness: none,
     latency: none,
   } as WorkerStatus
