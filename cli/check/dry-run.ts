@@ -38,8 +38,6 @@ export interface DryRunWatch {
   rekeyed(node: PlanNode, from: string, to: string): void
   /** What a source's `key` or `time` gave. */
   read(node: PlanNode, what: 'key' | 'time', value: unknown): void
-  /** A record that does not decode, or does not fit the schema. */
-  unfit(node: PlanNode): void
 }
 
 export interface DryRunOptions {
@@ -61,7 +59,7 @@ export type Trace = ReadonlyMap<At, ReadonlyMap<string, readonly string[]>>
 export interface DryRun {
   readonly trace: Trace
   /** Records that became dead letters, and where. */
-  readonly letters: readonly { readonly where: string; readonly reason: string }[]
+  readonly letters: readonly { readonly source: string; readonly where: string; readonly reason: string }[]
 }
 
 /** How often a run that is cut starts anew. */
@@ -207,10 +205,7 @@ function instrumented({ pipeline: made, watch, encoders }: DryRunOptions, trace:
     }
     const validate = (value: unknown) => {
       const result = options.schema['~standard'].validate(value)
-      if (!(result instanceof Promise)) {
-        if (result.issues) watch.unfit(part)
-        else deepFreeze(result.value)
-      }
+      if (!(result instanceof Promise) && !result.issues) deepFreeze(result.value)
       return result
     }
     const schema = { '~standard': { ...options.schema['~standard'], validate } }

@@ -115,7 +115,6 @@ async function tryOut(
   const kept = new Map<PlanNode, Map<string, Set<string>>>()
   const keys = new Map<PlanNode, Map<string, number>>()
   const rekeyed = new Map<PlanNode, Map<string, Set<string>>>()
-  const unfit = new Map<PlanNode, number>()
   const times = new Set<PlanNode>()
   const changing = new Set<At>()
   const promises = new WeakSet<object>()
@@ -170,9 +169,6 @@ async function tryOut(
         operator: node.name,
         ...timeProblem(node.name, value),
       })
-    },
-    unfit(node) {
-      unfit.set(node, (unfit.get(node) ?? 0) + 1)
     },
   }
 
@@ -276,13 +272,13 @@ async function tryOut(
   }
   for (const node of plan.sources) {
     const { records, from } = samples[node.name]!
-    const bad = (unfit.get(node) ?? 0) / 2
+    const bad = whole?.letters.filter(({ source, where }) => source === node.name && where === 'decode').length ?? 0
     if (from === 'input' && bad > records.length * planOf(pipeline).maxPoison) {
       findings.add({
         code: 'SAMPLE_UNFIT',
         place: siteOf(node),
         operator: node.name,
-        problem: `${Math.ceil(bad)} of ${counted(records.length, 'record')} do not fit the schema of "${node.name}": a run would stop, rather than empty the source into the dead letters`,
+        problem: `${bad} of ${counted(records.length, 'record')} do not fit the schema of "${node.name}": a run would stop, rather than empty the source into the dead letters`,
         instead:
           'make the schema say what really comes; millrace run with --data in a folder of its own, and dead-letters list, tell the reasons',
       })

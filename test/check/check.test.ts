@@ -72,8 +72,11 @@ test('an input is tried: records that do not fit, and outputs that stay empty, a
     'mine.ts',
     pipelineText({ operators: 'map((e) => e)', outputs: 'rows: kept.to(file({ path: "rows.jsonl" }))' }),
   )
-  user.write('events.jsonl', `${eventLines(0, 8)}${'{"id":"x"}\n'.repeat(2)}`)
-  expect(codes((await check('mine.ts', '--input', 'events=events.jsonl', '--json')).report)).toEqual(['SAMPLE_UNFIT'])
+  user.write('events.jsonl', `${eventLines(0, 8)}{"id":"x"}\nno JSON\n`)
+  const unfit = (await check('mine.ts', '--input', 'events=events.jsonl', '--json')).report
+  expect(unfit.findings).toMatchObject([
+    { code: 'SAMPLE_UNFIT', problem: expect.stringMatching(/^2 of 10 records do not fit the schema of "events"/) },
+  ])
   user.write('events.jsonl', eventLines(0, 8))
   const { report } = await check('mine.ts', '--input', 'events=events.jsonl', '--json')
   expect(report).toMatchObject({ findings: [], samples: '8 records of the input of events' })

@@ -4,7 +4,7 @@ import { merge } from '../../core/stream.ts'
 import { map, patch, reconcile } from '../../operators/index.ts'
 import { type Clock, noted, skewOf } from '../../operators/reconcile/clocks.ts'
 import { checked, operatorSuite } from '../support/operator-suite.ts'
-import { type Cuts, type Doing, doings, START, through } from '../support/through.ts'
+import { arbitraryCuts, type Cuts, type Doing, doings, START, through } from '../support/through.ts'
 
 operatorSuite('reconcile', {
   make: (samples) => {
@@ -129,9 +129,9 @@ function reference(all: readonly Said[]): { record: Record<string, unknown>; del
 }
 
 /** The last record that a run gives. */
-async function reconciled(all: readonly Said[], cuts?: Cuts) {
+async function reconciled(all: readonly Said[], cuts?: Cuts, whoOf: (said: Said) => string = () => 'ann') {
   const { main, rejected } = await through(
-    { doings: all.map((said) => ({ who: 'ann', what: 'x', worth: 0, at: said.at, said }) as Doing) },
+    { doings: all.map((said) => ({ who: whoOf(said), what: 'x', worth: 0, at: said.at, said }) as Doing) },
     () => {
       const people = doings('doings', '1h').pipe(
         map((e) => {
@@ -181,6 +181,36 @@ describe('reconcile, whatever the order of arrival', () => {
         },
       ),
       { numRuns: 250 },
+    )
+  })
+
+  test('keeps people apart, in any number of partitions', async () => {
+    const people = ['ann', 'bob', 'cyd']
+    await fc.assert(
+      fc.asyncProperty(
+        fc
+          .array(fc.record({ who: fc.constantFrom(...people), said: arbitrarySaid }), { maxLength: 30 })
+          .chain((all) =>
+            fc.tuple(fc.constant(all), fc.shuffledSubarray([...all, ...all.slice(0, 5)], { minLength: all.length })),
+          ),
+        arbitraryCuts,
+        async ([all, some], cuts) => {
+          // each of them at least once, in any order
+          const mixed = [...some, ...all]
+          const owner = new Map(mixed.map(({ who, said }) => [said, who]))
+          const { main } = await reconciled(
+            mixed.map(({ said }) => said),
+            cuts,
+            (said) => owner.get(said)!,
+          )
+          for (const who of people) {
+            const { record, deleted } = main.findLast(({ key }) => key === who) ?? { record: {}, deleted: false }
+            const own = all.filter((each) => each.who === who).map(({ said }) => said)
+            expect({ record, deleted }).toEqual(reference(own))
+          }
+        },
+      ),
+      { numRuns: 100 },
     )
   })
 
