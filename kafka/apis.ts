@@ -297,6 +297,8 @@ export const FETCH: Api<
   {
     maxWait: number
     maxBytes: number
+    /** Only what transactions have committed. */
+    committed: boolean
     topics: readonly Grouped<{ partition: number; offset: number; maxBytes: number }>[]
   },
   { error: number; topics: Grouped<FetchedPartition>[] }
@@ -304,13 +306,13 @@ export const FETCH: Api<
   name: 'Fetch',
   key: 1,
   version: 11,
-  write: (to, { maxWait, maxBytes, topics }) =>
+  write: (to, { maxWait, maxBytes, committed, topics }) =>
     to
       .int32(-1)
       .int32(maxWait)
       .int32(1)
       .int32(maxBytes)
-      .int8(1) // read committed
+      .int8(committed ? 1 : 0)
       .int32(0)
       .int32(-1)
       .array(topics, ({ topic, partitions }) =>

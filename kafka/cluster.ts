@@ -18,7 +18,7 @@ import type { ClusterSettings } from './settings.ts'
 import { Decoder, Encoder } from './wire.ts'
 
 /** Which of a broker's connections a request takes: what waits on the broker holds up what comes behind it there. */
-export type Channel = 'control' | 'group' | 'produce' | `fetch ${number}`
+export type Channel = 'control' | 'group' | `produce ${number}` | `fetch ${number}`
 
 /** Milliseconds: of one request, and of all tries of one that may succeed later. */
 const TIMEOUT = 30_000
@@ -202,8 +202,8 @@ export class Cluster {
     await this.refreshing
   }
 
-  /** Tries again what may succeed later, for a while. */
-  async patiently<R>(work: () => Promise<R>): Promise<R> {
+  /** Tries again what may succeed later, for a while; what reaches nobody only where that is not said to matter. */
+  async patiently<R>(work: () => Promise<R>, { reached = false }: { reached?: boolean } = {}): Promise<R> {
     const end = this.runtime.elapsed() + PATIENCE
     for (let wait = 50; ; wait = Math.min(1_000, wait * 2)) {
       try {
@@ -211,6 +211,7 @@ export class Cluster {
       } catch (error) {
         const retriable = error instanceof MillraceError && error.retriable
         if (!retriable || this.runtime.elapsed() + wait > end) throw error
+        if (reached && error.cause instanceof NotConnected) throw error
         await this.runtime.sleep(wait)
       }
     }

@@ -184,6 +184,7 @@ export class Fetcher {
       const answer = await this.cluster.send(broker, `fetch ${slot}`, FETCH, {
         maxWait: MAX_WAIT,
         maxBytes: ANSWER,
+        committed: true,
         topics,
       })
       for (const feed of feeds) feed.fetching = false

@@ -167,6 +167,13 @@ export class Chunk {
     return bytes
   }
 
+  /** As `read`, into a list of its own. */
+  records(from: number, limit: { records: number; bytes: number }, where: string): KafkaRecord[] {
+    const records: KafkaRecord[] = []
+    this.read(records, from, limit, where)
+    return records
+  }
+
   /** The next batch that holds records of interest. */
   private open(where: string) {
     const { data, dropped, aborted } = this

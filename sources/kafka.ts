@@ -11,6 +11,7 @@ import { KafkaGroup } from '../kafka/group.ts'
 import { type KafkaFrom, openPartition } from '../kafka/reader.ts'
 import type { KafkaRecord } from '../kafka/records.ts'
 import { checkConnection, clusterSettings, type KafkaConnection } from '../kafka/settings.ts'
+import { type CreateTopic, checkCreate, openTopic } from '../kafka/topic.ts'
 import { checkFrom, openEmbedded, type StartFrom } from './log.ts'
 
 export type { KafkaFrom } from '../kafka/reader.ts'
@@ -26,7 +27,7 @@ export interface KafkaOptions extends KafkaConnection {
   /** How long the group waits for a sign of life of a worker before it gives its partitions to others. @default '10s' */
   sessionTimeout?: Duration
   /** Makes the topic where there is none. @default it must be there */
-  create?: { partitions: number; replication?: number; settings?: Readonly<Record<string, string>> }
+  create?: CreateTopic
   /** How many partitions the stand-in is made with. @default those of `create`, or 1 */
   partitions?: number
   /** The stream's name. @default the topic */
@@ -60,7 +61,7 @@ export function kafkaSource(options: KafkaOptions): Source {
       const cluster = clusterOf(settings, context)
       try {
         const groupId = groupOf(group ?? env.KAFKA_GROUP ?? pipeline, stage)
-        return await openTopic(cluster, { topic, from, create, untilEnd, name, groupId, sessionTimeout }, context)
+        return await openCluster(cluster, { topic, from, create, untilEnd, name, groupId, sessionTimeout }, context)
       } catch (error) {
         await cluster.release()
         throw error
@@ -102,30 +103,19 @@ function groupOf(name: string, stage: string): string {
   return stage === MAIN ? name : `${name}.${stage}`
 }
 
-interface Topic {
+interface TopicOptions {
   readonly topic: string
   readonly from: KafkaFrom
-  readonly create: KafkaOptions['create']
+  readonly create: CreateTopic | undefined
   readonly untilEnd: boolean
   readonly name: string
   readonly groupId: string
   readonly sessionTimeout: number
 }
 
-async function openTopic(cluster: Cluster, options: Topic, context: ConnectorContext): Promise<OpenSource> {
+async function openCluster(cluster: Cluster, options: TopicOptions, context: ConnectorContext): Promise<OpenSource> {
   const { topic, from, create, untilEnd, name, groupId, sessionTimeout } = options
-  let found = await cluster.topic(topic)
-  if (!found && create) {
-    await cluster.createTopic(topic, create.partitions, create.replication ?? -1, create.settings)
-    found = await cluster.topic(topic)
-  }
-  if (!found) {
-    throw new MillraceError(
-      'NOT_FOUND',
-      `${cluster.name}: there is no topic '${topic}': make it, or say create: { partitions: 8 }`,
-    )
-  }
-  const { partitions } = found
+  const { partitions } = await openTopic(cluster, topic, create)
   const all = Array.from({ length: partitions }, (_, partition) => partition)
   const ends = untilEnd ? await cluster.offsets(topic, all, LATEST) : []
   const group = context.share(
@@ -164,17 +154,6 @@ function decode(record: RawRecord): unknown {
     'UNDECODABLE',
     `record ${record.position} is not ${problem}; see its bytes in the dead letters`,
   )
-}
-
-function checkCreate(create: KafkaOptions['create'], where: string): void {
-  if (create === undefined) return
-  const whole = (value: unknown) => Number.isInteger(value) && (value as number) > 0
-  if (!whole(create?.partitions) || !(create.replication === undefined || whole(create.replication))) {
-    throw new MillraceError(
-      'BAD_OPTION',
-      `${where}: create must be like { partitions: 8, replication: 3 }, got ${shown(create)}`,
-    )
-  }
 }
 
 const isStartFrom = (from: KafkaFrom): from is StartFrom => typeof from === 'string' || from instanceof Date

@@ -24,7 +24,7 @@ const ALLOWED: Readonly<Record<Folder, readonly string[]>> = {
   state: ['core', 'redis'],
   redis: ['core', 'ioredis'],
   embedded: ['core', 'chdb'],
-  kafka: ['core', 'kafkajs', '@platformatic/kafka', '@platformatic/wasm-utils', '@node-rs/crc32'],
+  kafka: ['core', 'embedded', 'kafkajs', '@platformatic/kafka', '@platformatic/wasm-utils', '@node-rs/crc32'],
   operators: ['core', 'rxjs', '@datadog/sketches-js', '@standard-schema/spec'],
   sources: ['core', 'embedded', 'kafka', '@standard-schema/spec'],
   sinks: ['core', 'embedded', 'kafka', 'redis', '@clickhouse/client'],

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Admin, Kafka, logLevel, type Producer } from 'kafkajs'
 import { type Certificate, makeCertificate } from './certificate.ts'
 import { type ChildServer, freePort, startServer } from './child-server.ts'
@@ -74,6 +75,9 @@ export async function startKafka(options: KafkaBrokerOptions = {}): Promise<Kafk
     'transaction.state.log.num.partitions': '2',
     'share.coordinator.state.topic.replication.factor': '1',
     'share.coordinator.state.topic.min.isr': '1',
+    // how long a killed broker is not let in again
+    'broker.session.timeout.ms': '1500',
+    'broker.heartbeat.interval.ms': '300',
     'log.retention.check.interval.ms': '500',
     'log.initial.task.delay.ms': '500',
     'log.segment.delete.delay.ms': '100',
@@ -122,16 +126,18 @@ export async function startKafka(options: KafkaBrokerOptions = {}): Promise<Kafk
     admin: () => (admin ??= connected(kafka.admin())),
     producer: () => (producer ??= connected(kafka.producer())),
     async topic(name, partitions = 1, entries = {}) {
-      await (await broker.admin()).createTopics({
-        waitForLeaders: true,
-        topics: [
-          {
-            topic: name,
-            numPartitions: partitions,
-            configEntries: Object.entries(entries).map(([key, value]) => ({ name: key, value })),
-          },
-        ],
+      const client = await broker.admin()
+      const configEntries = Object.entries(entries).map(([key, value]) => ({ name: key, value }))
+      await client.createTopics({
+        waitForLeaders: false,
+        topics: [{ topic: name, numPartitions: partitions, configEntries }],
       })
+      const led = () =>
+        client.fetchTopicMetadata({ topics: [name] }).then(
+          ({ topics: [one] }) => one!.partitions.every(({ leader }) => leader >= 0),
+          () => false,
+        )
+      while (!(await led())) await sleep(20)
     },
     kill: async () => server?.end('SIGKILL'),
     stop: async () => server?.end('SIGTERM'),
