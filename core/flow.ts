@@ -75,6 +75,8 @@ class Segment {
   readonly owners: Owner[] = []
   /** What waits to enter this segment, oldest first. */
   queue: Slot[] = []
+  /** How many of the queue have been taken; they are cut off in one go, because that moves all that is behind them. */
+  taken = 0
   /** What the element in work sends to the next segment. */
   slot: Slot | undefined
   queuedWatermark = Number.NEGATIVE_INFINITY
@@ -132,6 +134,7 @@ export class Flow {
     this.failure = undefined
     for (const segment of this.segments) {
       segment.queue = []
+      segment.taken = 0
       segment.slot = undefined
       segment.queuedWatermark = segment.clock.watermark
     }
@@ -264,11 +267,16 @@ export class Flow {
       let moved = false
       for (let level = 1; level < this.plan.levels; level++) {
         const segment = this.segments[level]!
-        while (segment.queue.length > 0 && segment.queue[0]!.entries.every((entry) => entry.state === 'ready')) {
-          this.passOn(level, segment.queue.shift()!, excluded, failures)
+        const { queue } = segment
+        while (segment.taken < queue.length && queue[segment.taken]!.entries.every(isReady)) {
+          this.passOn(level, queue[segment.taken++]!, excluded, failures)
           moved = true
         }
-        open ||= segment.queue.length > 0
+        if (segment.taken * 2 >= queue.length) {
+          queue.splice(0, segment.taken)
+          segment.taken = 0
+        }
+        open ||= queue.length > 0
       }
       if (!open) return
       if (!moved) {
@@ -595,6 +603,8 @@ function rekeyed(meta: ElementMeta, key: string, push: () => void): void {
     meta.key = before
   }
 }
+
+const isReady = (entry: Entry): boolean => entry.state === 'ready'
 
 function timerName(owner: Owner, timer: Timer): string {
   return `${owner.node.name}/${owner.piece}/${timer.time}/${timer.key}`
