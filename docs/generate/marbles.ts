@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { firstValueFrom, type Observable, map as rxMap, Subject, toArray } from 'rxjs'
+import { firstValueFrom, type Observable, map as rxMap, merge as rxMerge, Subject, toArray } from 'rxjs'
 import { currentEventTime, withEventTime } from '../../core/standalone.ts'
 import {
   absence,
@@ -48,6 +48,8 @@ interface Drawing {
   readonly inputs: Readonly<Record<string, string>>
   /** The operator on the inputs. What is written of it in the diagram is its text. */
   readonly run: Run
+  /** The operator as it is written, where that is not the text of `run`. */
+  readonly call?: string
   /** What stands in an output's marble. @default the value */
   readonly show?: (value: any) => { readonly key?: string; readonly text: string }
 }
@@ -143,6 +145,13 @@ const DRAWINGS: Readonly<Record<string, Drawing>> = {
     inputs: { events: 'a view 0, a cart 8, b view 16' },
     run: (events) => events.pipe(repartition((e) => e.what)),
   },
+  // of streams only; what comes in the order of its time comes out so
+  merge: {
+    inputs: { web: 'a view 0, b view 14, a view 30', crm: 'a Bonn 8, b Ulm 22' },
+    run: (web, crm) => rxMerge(web, crm!),
+    call: 'merge({ web, crm })',
+    show: ({ who, what }) => ({ key: who, text: `${what === 'view' ? 'web' : 'crm'}: ${what}` }),
+  },
   throttle: {
     inputs: { events: 'a buy 0, a buy 10, b buy 15, a buy 26, a buy 34' },
     run: (events) => events.pipe(throttle({ by: (e) => e.who, per: '25m' })),
@@ -209,7 +218,7 @@ export const drawn = (name: string): boolean => name in DRAWINGS
 
 /** Runs the operator on what is drawn, and draws what it gives, at the event time that it has. */
 export async function diagramOf(name: string): Promise<Diagram> {
-  const { inputs, run, show = shownValue } = DRAWINGS[name]!
+  const { inputs, run, show = shownValue, call = callOf(name) } = DRAWINGS[name]!
   const lines = Object.entries(inputs).map(
     ([line, text]): Line => ({ name: line, marbles: text.split(', ').map(marbleOf) }),
   )
@@ -245,7 +254,7 @@ export async function diagramOf(name: string): Promise<Diagram> {
   return {
     title: `A marble diagram of ${name}`,
     inputs: lines,
-    call: callOf(name),
+    call,
     outputs: [{ name: 'gives', marbles: given }],
   }
 }

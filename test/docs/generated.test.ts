@@ -27,7 +27,7 @@ test.each(entries.map((entry) => [entry.name, entry] as const))('%s is explained
     expect(`${meaning}${fallback ?? ''}`, `what ${name} means`).not.toBe('')
   for (const { name, required, fallback, meaning } of entry.options)
     expect(required || fallback !== undefined || meaning !== '', `the default of ${name}`).toBe(true)
-  if (entry.kind === 'operator' && entry.name !== 'merge') {
+  if (entry.kind === 'operator') {
     expect(entry.text, 'what it keeps').toMatch(/State: |Keeps nothing|The state is durable|Keeps no state/)
     expect(drawn(entry.name) || entry.name === 'eventTime', 'a marble diagram').toBe(true)
   }
