@@ -1,0 +1,31 @@
+import { Kafka, logLevel } from 'kafkajs'
+
+/**
+ * Reads what a job writes, as a reader that sees committed records only, and prints ten times a second how old events
+ * were when they came: the milliseconds of each, and the newest event's time.
+ */
+const [brokers, topic] = process.argv.slice(2) as [string, string]
+const consumer = new Kafka({ clientId: 'watch', brokers: [brokers], logLevel: logLevel.NOTHING }).consumer({
+  groupId: `watch-${topic}`,
+  maxWaitTimeInMs: 5,
+})
+let ages: number[] = []
+let newest = 0
+await consumer.connect()
+await consumer.subscribe({ topic, fromBeginning: true })
+await consumer.run({
+  autoCommit: false,
+  eachBatch: async ({ batch }) => {
+    const now = Date.now()
+    for (const { value } of batch.messages) {
+      const text = value!.toString('latin1')
+      const at = Number(/"occurredAt":(\d+)/.exec(text)![1])
+      ages.push(now - at)
+      newest = Math.max(newest, at)
+    }
+  },
+})
+setInterval(() => {
+  console.log(JSON.stringify({ now: Date.now(), newest, ages }))
+  ages = []
+}, 100)
