@@ -59,7 +59,12 @@ export async function runFile(file: string, options: RunOptions): Promise<void> 
   const say = (fields: object, text: string) =>
     err.isTTY ? line.print(`${err.style('dim', text)}\n`) : logger.info(fields, text)
   if (workers > 1) {
-    const { metrics } = options
+    const { metrics, store } = options
+    if (!store)
+      throw new MillraceError(
+        'BAD_OPTION',
+        `--workers ${workers}: they need a store that all of them reach: name a Redis with --store redis://host:6379/0`,
+      )
     process.exitCode = await runWorkers({ workers, argv: process.argv.slice(2), json, metrics, logger })
     return
   }

@@ -24,7 +24,7 @@ export interface KafkaOptions extends KafkaConnection {
   from?: KafkaFrom
   /** The consumer group that workers share the partitions in. @default KAFKA_GROUP, or the pipeline's name */
   group?: string
-  /** How long the group waits for a sign of life of a worker before it gives its partitions to others. @default '10s' */
+  /** How long the group waits for a sign of life of a worker before it gives its partitions to others. @default KAFKA_SESSION_TIMEOUT, or '10s' */
   sessionTimeout?: Duration
   /** Makes the topic where there is none. @default it must be there */
   create?: CreateTopic
@@ -45,7 +45,8 @@ export function kafkaSource(options: KafkaOptions): Source {
   checkCreate(create, where)
   if (group !== undefined && (typeof group !== 'string' || group === ''))
     throw new MillraceError('BAD_OPTION', `${where}: group must be a name, got ${shown(group)}`)
-  const sessionTimeout = milliseconds(options.sessionTimeout ?? '10s', `${where}: sessionTimeout`)
+  const own = options.sessionTimeout
+  if (own !== undefined) milliseconds(own, `${where}: sessionTimeout`)
   return {
     kind: 'kafka',
     name,
@@ -60,6 +61,11 @@ export function kafkaSource(options: KafkaOptions): Source {
       }
       const cluster = clusterOf(settings, context)
       try {
+        const waits = own ?? (env.KAFKA_SESSION_TIMEOUT as Duration | undefined) ?? '10s'
+        const sessionTimeout = milliseconds(
+          waits,
+          `${where}: ${own === undefined ? 'KAFKA_SESSION_TIMEOUT' : 'sessionTimeout'}`,
+        )
         const groupId = groupOf(group ?? env.KAFKA_GROUP ?? pipeline, stage)
         return await openCluster(cluster, { topic, from, create, untilEnd, name, groupId, sessionTimeout }, context)
       } catch (error) {

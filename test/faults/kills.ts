@@ -114,6 +114,7 @@ export async function killWorkers(
 export async function compare(
   dataDir: string,
   lines: readonly string[],
+  letters = deadLetters(dataDir),
 ): Promise<{ lost: number; doubled: number; problems: string[] }> {
   const valid = lines.filter(isEvent)
   const ids = new Set(valid.map((line) => JSON.parse(line).eventId as string))
@@ -126,7 +127,6 @@ export async function compare(
   const sent = captured(dataDir)
   const unsent = mails.filter((mail) => !sent.includes(mail)).length
   const extra = sent.length - (mails.length - unsent)
-  const letters = deadLetters(dataDir)
   const bad = lines.length - valid.length
   const problems = letters === bad ? [] : [`${letters} dead letters instead of ${bad}`]
   if (missing + strange + twice + unsent + extra > 0)
