@@ -5,7 +5,7 @@ import { systemRuntime } from '../core/runtime.ts'
 import type { Source } from '../core/source.ts'
 import type { WorkerStatus } from '../core/status.ts'
 import { startWorker, type Worker, type WorkerOptions } from '../core/worker.ts'
-import { embeddedChannels } from '../embedded/channels.ts'
+import { channelsOf } from './channels.ts'
 import { makeDataDir, shortPath } from './data-dir.ts'
 import { type MetricsServer, serveMetrics } from './metrics-server.ts'
 import type { Progress } from './progress.ts'
@@ -97,7 +97,7 @@ export async function runPipeline(options: RunPipelineOptions): Promise<WorkerSt
         metrics,
         inputs,
         acceptOlderState,
-        channels: embeddedChannels,
+        channels: channelsOf(process.env),
       })
       if (signals.asked()) void worker.drain()
       progress = started?.(worker, standInsOf(worker.status(), dataDir))

@@ -945,9 +945,17 @@ export class Task {
     this.mark = mark
     const now = this.options.runtime.now()
     const text = markText(this.options.partition, mark)
+    // nobody caused a mark
+    const meta: RowMeta = {
+      key: '',
+      time: now,
+      cause: '',
+      now: () => now,
+      version: () => this.flow.segments[0]!.meta.versions!.next(now),
+    }
     for (const { encoder, channel, rows, times, arrivals } of channels) {
       for (let partition = 0; partition < channel!; partition++) {
-        rows.push(encoder.row({ partition, key: '', text }, MARK_META))
+        rows.push(encoder.row({ partition, key: '', text }, meta))
         times.push(now)
         arrivals.push(now)
       }
@@ -1347,9 +1355,6 @@ export class Task {
     }
   }
 }
-
-/** What an encoder is told of a mark, which nobody caused. */
-const MARK_META: RowMeta = { key: '', time: 0, cause: '', now: () => 0, version: () => 0 }
 
 /** Whether an element of a channel brings no record, but says how far its producer has come. */
 function isMark({ carried }: Element): boolean {

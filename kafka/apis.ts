@@ -97,6 +97,27 @@ export const LIST_OFFSETS: Api<
   },
 }
 
+export const DELETE_RECORDS: Api<{ topic: string; partition: number; before: number }, { error: number }[]> = {
+  name: 'DeleteRecords',
+  key: 21,
+  version: 1,
+  write: (to, { topic, partition, before }) =>
+    to.array([topic], () => to.string(topic).array([partition], () => to.int32(partition).int64(before))).int32(10_000),
+  read(from) {
+    from.int32()
+    return from
+      .array(() => {
+        from.text()
+        return from.array(() => {
+          from.int32()
+          from.int64()
+          return { error: from.int16() }
+        })
+      })
+      .flat()
+  },
+}
+
 export const CREATE_TOPICS: Api<
   { topic: string; partitions: number; replication: number; settings: Readonly<Record<string, string>> },
   { error: number; message: string | null }[]

@@ -5,6 +5,7 @@ import {
   type Address,
   type Api,
   CREATE_TOPICS,
+  DELETE_RECORDS,
   FIND_COORDINATOR,
   LIST_OFFSETS,
   METADATA,
@@ -157,6 +158,17 @@ export class Cluster {
     // it is there before its leaders are
     await this.patiently(async () => {
       if (!(await this.topic(topic))) throw refusal(`${this.name}: topic '${topic}'`, ERROR.UNKNOWN_TOPIC_OR_PARTITION)
+    })
+  }
+
+  /** Lets go of the records before an offset. @throws MillraceError */
+  async deleteRecords(topic: string, partition: number, before: number): Promise<void> {
+    await this.patiently(async () => {
+      for (const [broker] of await this.byLeader(topic, [partition])) {
+        const [answer] = await this.tell(broker, DELETE_RECORDS, { topic, partition, before })
+        if (answer!.error)
+          throw this.stale(topic, refusal(`${this.name}: records of '${topic}' ${partition}`, answer!.error))
+      }
     })
   }
 

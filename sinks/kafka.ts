@@ -92,7 +92,7 @@ export function kafka<T>(options: KafkaSinkOptions<T>): Sink<T> {
       }
       const cluster = clusterOf(settings, context)
       try {
-        return await openCluster(cluster, { topic, create, compression, encoder }, context)
+        return await openKafkaSink(cluster, { topic, create, compression, encoder }, context)
       } catch (error) {
         await cluster.release()
         throw error
@@ -101,7 +101,8 @@ export function kafka<T>(options: KafkaSinkOptions<T>): Sink<T> {
   }
 }
 
-async function openCluster<T>(
+/** A topic of a cluster as a sink, with an encoder whose rows are `rowText`s; takes the cluster's connection with it. */
+export async function openKafkaSink<T>(
   cluster: Cluster,
   options: { topic: string; create: CreateTopic | undefined; compression: Compression; encoder: Encoder<T> },
   { output = '' }: ConnectorContext,

@@ -140,7 +140,7 @@ export async function compare(
   }
 }
 
-function isEvent(line: string): boolean {
+export function isEvent(line: string): boolean {
   try {
     return ShopEvent.safeParse(JSON.parse(line)).success
   } catch {

@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { inspectRedis } from '../../state/redis-inspect.ts'
-import { compare } from '../faults/kills.ts'
+import { compare, isEvent } from '../faults/kills.ts'
+import { place } from '../support/command.ts'
 import { until } from '../support/memory-run.ts'
 import { ROOT } from '../support/project.ts'
 import { type KafkaBroker, startKafka } from '../support/servers/kafka-broker.ts'
@@ -38,10 +39,14 @@ need('kafka', 'redis')('several workers on a real Kafka, with their state in a r
   })
 
   /** Runs the shipped pipeline, each name with a group, a state and a data directory of its own. */
-  function start(name: string, ...more: string[]) {
+  function start(name: string, ...options: string[]) {
+    const [file = FILE] = options.splice(
+      options.findIndex((option) => option.endsWith('.ts')),
+      options.some((option) => option.endsWith('.ts')) ? 1 : 0,
+    )
     const store = `${redis.url}?prefix=${name}`
     const standIns = ['clickhouse', 'redis', 'esp'].flatMap((system) => ['--stand-in', system])
-    const args = ['run', FILE, '--data', join(folder, name), '--store', store, ...standIns, '--json', ...more]
+    const args = ['run', file, '--data', join(folder, name), '--store', store, ...standIns, '--json', ...options]
     const child = spawn(process.execPath, [join(ROOT, 'bin/millrace.js'), ...args], {
       env: { ...process.env, KAFKA_BROKERS: kafka.brokers, KAFKA_GROUP: name, KAFKA_SESSION_TIMEOUT: '3s' },
     })
@@ -97,6 +102,60 @@ need('kafka', 'redis')('several workers on a real Kafka, with their state in a r
     const last = start('rolling', '--until-end')
     expect(await last.ended).toBe(0)
     expect(await found('rolling')).toEqual({ lost: 0, doubled: 0, problems: [] })
+  }, 180_000)
+
+  test('a repartition goes through a topic that two of them share, and that is emptied as it is read', async () => {
+    const here = place()
+    here.write(
+      'popular.ts',
+      `import { pipeline } from 'millrace'
+import { dedup, map, repartition, scan } from 'millrace/operators'
+import { file } from 'millrace/sinks'
+import { fromKafka } from 'millrace/sources'
+import { z } from 'zod'
+const Event = z.object({ eventId: z.string(), visitorId: z.string(), type: z.enum(['view', 'addtocart', 'transaction']), itemId: z.string(), occurredAt: z.int().positive() })
+export const popular = pipeline('popular', {
+  counts: fromKafka({ topic: 'shop.events', schema: Event, key: (e) => e.visitorId, time: (e) => e.occurredAt, lateness: '1m' })
+    .pipe(
+      dedup({ by: (e) => e.eventId, within: '24h' }),
+      repartition((e) => e.itemId, { partitions: 5 }),
+      scan({ seed: { n: 0 }, step: ({ n }) => ({ n: n + 1 }), ttl: '400d' }),
+      map(({ n }, { key }) => ({ item: key, n })),
+    )
+    .to(file({ path: ${JSON.stringify(here.path('counts.jsonl'))} })),
+})
+`,
+    )
+    const run = start('popular', '--workers', '2', here.path('popular.ts'))
+    const wanted = new Map<string, number>()
+    const seen = new Set<string>()
+    for (const line of LINES.filter(isEvent)) {
+      const { eventId, itemId } = JSON.parse(line)
+      if (seen.has(eventId)) continue
+      seen.add(eventId)
+      wanted.set(itemId, (wanted.get(itemId) ?? 0) + 1)
+    }
+    const rows = () =>
+      readdirSync(here.folder)
+        .filter((name) => /^counts.*jsonl$/.test(name))
+        .flatMap((name) => readFileSync(here.path(name), 'utf8').split('\n').filter(Boolean))
+    await until(() => rows().length >= 9_382, 60)
+    const admin = await kafka.admin()
+    const low = async () => {
+      const marks = await admin.fetchTopicOffsets('popular.repartition')
+      return marks.reduce((sum, { low }) => sum + Number(low), 0)
+    }
+    await until(async () => (await low()) > 5_000, 30)
+    run.child.kill('SIGTERM')
+    expect([await run.ended, run.err()]).toEqual([0, expect.anything()])
+    const last = new Map<string, number>()
+    for (const row of rows()) {
+      const { item, n } = JSON.parse(row)
+      last.set(item, Math.max(n, last.get(item) ?? 0))
+    }
+    expect(rows()).toHaveLength(9_382)
+    expect([...last].sort()).toEqual([...wanted].sort())
+    here.remove()
   }, 180_000)
 
   test('without a store that all reach, or a source that is shared out, they refuse to begin', async () => {

@@ -47,8 +47,8 @@ export function numbersTo({
 }
 
 /** Waits until something is so. */
-export async function until(what: () => boolean, seconds = 20): Promise<void> {
-  for (const end = Date.now() + seconds * 1_000; !what(); ) {
+export async function until(what: () => boolean | Promise<boolean>, seconds = 20): Promise<void> {
+  for (const end = Date.now() + seconds * 1_000; !(await what()); ) {
     if (Date.now() > end) throw new Error(`not so after ${seconds} s: ${what}`)
     await systemRuntime.sleep(10)
   }
