@@ -6,11 +6,7 @@ import { clusterSettings } from '../kafka/settings.ts'
 import { kafkaSource } from './kafka.ts'
 
 /** The end of a channel that a stage reads, whose topic's partitions its workers share in a group of the stage's own. */
-export function kafkaChannelSource(
-  place: ChannelPlace,
-  topic: string,
-  settings: Readonly<Record<string, string>>,
-): Source {
+export function channelOfKafka(place: ChannelPlace, topic: string, settings: Readonly<Record<string, string>>): Source {
   const source = kafkaSource({ topic, name: place.name, create: { partitions: place.partitions, settings } })
   return {
     kind: 'channel',
