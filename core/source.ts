@@ -46,6 +46,8 @@ export interface RawRecord {
   readonly timestamp?: number
   readonly key?: string | null
   readonly headers?: Readonly<Record<string, string>>
+  /** Who wrote it, and which of its records it is, where it says so. Sequences only grow: a task drops what it has had. */
+  readonly writer?: { readonly name: string; readonly sequence: number } | undefined
 }
 
 /** Where a reader goes on: after the record that ended at `next`, whose bytes had this CRC-32. */

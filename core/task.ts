@@ -39,6 +39,7 @@ import {
   noteMark,
   type SourceClock,
 } from './watermark.ts'
+import { Writers } from './writers.ts'
 
 /** What one task's facts hold, as JSON, beside its state in the store. */
 interface Facts {
@@ -62,6 +63,8 @@ interface StoredSource {
   readonly maxTime: number | null
   readonly watermark: number | null
   readonly lastArrival: number
+  /** The last sequence of each writer that said one. */
+  readonly writers?: Readonly<Record<string, number>>
   readonly sealed: boolean
   /** Of a channel, by its producers; `unheard` of one that has said nothing yet. */
   readonly marks?: readonly (Mark | 'unheard')[]
@@ -180,6 +183,7 @@ export class Task {
     next: number
     last: { position: number; checksum: number } | null
     raw: RawRecord | undefined
+    writers: Writers
   }[]
   private intakes: Intake[] = []
   private flow!: Flow
@@ -220,7 +224,7 @@ export class Task {
     const { plan, partition } = options
     this.id = `${plan.pipeline}/${plan.stage}/${partition}`
     this.clocks = options.sources.map(({ producers }) => newSourceClock(producers))
-    this.positions = options.sources.map(() => ({ next: 0, last: null, raw: undefined }))
+    this.positions = options.sources.map(() => ({ next: 0, last: null, raw: undefined, writers: new Writers() }))
     this.readBySource = options.sources.map(() => 0)
     this.bounds = plan.outputs.map(({ name, node: { lane } }) => ({
       bytes: bytes(lane.maxStaged, `output "${name}": maxStaged`),
@@ -265,7 +269,8 @@ export class Task {
         sealed,
         ...(source.producers === undefined ? {} : { marks: this.storedMarks(source.producers, stored, sealed) }),
       }
-      this.positions[i] = { next: stored.next, last: stored.last, raw: undefined }
+      const { next, last, writers } = stored
+      this.positions[i] = { next, last, raw: undefined, writers: new Writers(writers) }
     })
     this.durable = {
       epoch: this.epoch,
@@ -659,6 +664,10 @@ export class Task {
   private element(source: number): Element | undefined {
     const intake = this.intakes[source]!
     const record = intake.peek()!
+    if (this.positions[source]!.writers.had(record)) {
+      this.totals.duplicates++
+      return undefined
+    }
     const { stamp } = intake
     const known = this.peeked[source]
     const decoded = known?.record === record ? known.decoded : this.decode(source, record, stamp)
@@ -814,6 +823,7 @@ export class Task {
     const place = this.positions[source]!
     place.next = record.next
     place.raw = record
+    place.writers.note(record)
     this.clocks[source]!.lastArrival = element?.stamp ?? intake.stamp
     if (!this.clocks[source]!.marks) this.totals.read++
     if (!element || !isMark(element)) this.readBySource[source]!++
@@ -1167,7 +1177,8 @@ export class Task {
       sources: Object.fromEntries(
         sources.map((source, i): [string, StoredSource] => {
           const clock = this.clocks[i]!
-          const { next, last } = this.positions[i]!
+          const { next, last, writers } = this.positions[i]!
+          const had = writers.stored()
           return [
             source.name,
             {
@@ -1178,6 +1189,7 @@ export class Task {
               maxTime: stored(clock.maxTime),
               watermark: stored(clock.watermark),
               lastArrival: clock.lastArrival,
+              ...(had && { writers: had }),
               sealed: clock.sealed,
               ...(clock.marks ? { marks: clock.marks.map((mark) => (mark === undefined ? 'unheard' : mark)) } : {}),
             },

@@ -38,6 +38,7 @@ export class KafkaRecord implements RawRecord {
   private readonly valueAt: number
   private readonly valueEnd: number
   private readonly headersAt: number
+  private written: RawRecord['writer'] | null = null
 
   constructor(
     data: Buffer,
@@ -82,6 +83,12 @@ export class KafkaRecord implements RawRecord {
     return this.keyEnd < 0 ? null : this.data.toString('utf8', this.keyAt, this.keyEnd)
   }
 
+  /** Who wrote it and which of its records it is, where Millrace wrote it: the first two headers say it. */
+  get writer(): RawRecord['writer'] {
+    if (this.written === null) this.written = writerOf(this.data, this.headersAt)
+    return this.written
+  }
+
   get headers(): Readonly<Record<string, string>> {
     const headers: Record<string, string> = {}
     for (const [name, value] of this.headerBytes()) headers[name] = value.toString('utf8')
@@ -98,6 +105,29 @@ export class KafkaRecord implements RawRecord {
     }
     return headers
   }
+}
+
+/** The headers that say who sent a record, and which of its records it is: numbers that only grow. */
+export const WRITER_HEADER = 'mr-from'
+export const SEQUENCE_HEADER = 'mr-seq'
+
+const WRITER_BYTES = Buffer.from(WRITER_HEADER)
+/** The last name that was read: most records of a batch are of one writer. */
+let seen = { bytes: Buffer.alloc(0), name: '' }
+
+function writerOf(data: Buffer, at: number): RawRecord['writer'] {
+  const from = new Varints(data, at)
+  if (from.next() < 2 || !from.is(WRITER_BYTES)) return undefined
+  const length = from.next()
+  if (length !== seen.bytes.length || seen.bytes.compare(data, from.at, from.at + length) !== 0) {
+    const bytes = Buffer.from(data.subarray(from.at, from.at + length))
+    seen = { bytes, name: bytes.toString() }
+  }
+  from.at += length
+  from.at += from.next()
+  let sequence = 0
+  for (let left = from.next(); left > 0; left--) sequence = sequence * 10 + data[from.at++]! - 48
+  return { name: seen.name, sequence }
 }
 
 /** Fetched batches of one partition, of which records are made when they are read. */
@@ -273,6 +303,13 @@ class Varints {
       else return this.long(value, shift, byte)
       if (byte < 0x80) return (value >>> 1) ^ -(value & 1)
     }
+  }
+
+  /** Whether what comes next are these bytes, which it steps over. */
+  is(bytes: Buffer): boolean {
+    if (this.next() !== bytes.length) return false
+    for (let i = 0; i < bytes.length; i++) if (this.data[this.at++] !== bytes[i]) return false
+    return true
   }
 
   bytes(): Buffer | null {

@@ -1,10 +1,6 @@
 import { murmur2, partitionOfHash } from '../embedded/log-partitioner.ts'
 import { CODECS, type Compression, compress, crc32c } from './compression.ts'
-import { BATCH } from './records.ts'
-
-/** The headers that say who sent a record, and which of its records it is: numbers that only grow. */
-export const PRODUCER_HEADER = 'mr-from'
-export const SEQUENCE_HEADER = 'mr-seq'
+import { BATCH, SEQUENCE_HEADER, WRITER_HEADER } from './records.ts'
 
 const TAB = 9
 const NEWLINE = 10
@@ -187,7 +183,7 @@ let common: { name: string; bytes: Uint8Array } | undefined
 /** What is the same in the headers of all records of a producer: all of its name's, and the name of the sequence's. */
 function commonHeaders(name: string): Uint8Array {
   if (common?.name !== name)
-    common = { name, bytes: Buffer.concat([header(PRODUCER_HEADER, name), sized(SEQUENCE_HEADER)]) }
+    common = { name, bytes: Buffer.concat([header(WRITER_HEADER, name), sized(SEQUENCE_HEADER)]) }
   return common.bytes
 }
 

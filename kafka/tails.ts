@@ -2,7 +2,6 @@ import { type Address, FETCH, LATEST } from './apis.ts'
 import type { Cluster } from './cluster.ts'
 import { ERROR, refusal } from './errors.ts'
 import { Chunk } from './records.ts'
-import { PRODUCER_HEADER, SEQUENCE_HEADER } from './rows.ts'
 
 const EVERYTHING = { records: Number.POSITIVE_INFINITY, bytes: Number.POSITIVE_INFINITY }
 
@@ -24,11 +23,8 @@ export async function lastSequence(
     const chunk = await cluster.patiently(() => fetch(cluster, topic, partition, at))
     if (chunk.bytes === 0) break
     const records = chunk.records(offset, EVERYTHING, `${cluster.name}: topic '${topic}' partition ${partition}`)
-    for (const record of records) {
-      const headers = record.headerBytes()
-      if (!headers.some(([name, value]) => name === PRODUCER_HEADER && value.toString() === producer)) continue
-      const sequence = Number(headers.find(([name]) => name === SEQUENCE_HEADER)?.[1].toString())
-      if (last === undefined || sequence > last) last = sequence
+    for (const { writer } of records) {
+      if (writer?.name === producer && writer.sequence > (last ?? -1)) last = writer.sequence
     }
     offset = chunk.next
   }
