@@ -42,7 +42,7 @@ export interface ClickHouseEnvironment {
 /** An answer that takes longer is of unknown outcome, milliseconds. */
 const ANSWER_WITHIN = 120_000
 /** ClickHouse closes a connection that was idle for 3 s in old versions; one that is closed while we write is an unknown outcome. */
-const IDLE_SOCKET_TTL = 2_000
+export const IDLE_SOCKET_TTL = 2_000
 
 /**
  * The address from `CLICKHOUSE_URL`, `CLICKHOUSE_USER`, `CLICKHOUSE_PASSWORD`, `CLICKHOUSE_DATABASE` and the
@@ -111,9 +111,9 @@ function decoded(part = ''): string | undefined {
  * @throws MillraceError SINK_FAILED when a certificate cannot be read
  */
 export function connectClickHouse(address: ClickHouseAddress): ClickHouseClient {
-  const { url, database, username, password, tls, headers } = address
-  const agent = agentOf(address)
-  const byCertificate = tls?.certFile !== undefined && password === undefined
+  const { url, database, username, password, headers } = address
+  const transport = transportOf(address)
+  const agent = transport && (url.startsWith('https:') ? SecureAgent : Agent)
   return createClient({
     url,
     database,
@@ -123,29 +123,37 @@ export function connectClickHouse(address: ClickHouseAddress): ClickHouseClient 
     log: { level: ClickHouseLogLevel.OFF },
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
-    ...(agent ? { http_agent: agent } : {}),
-    ...(byCertificate ? { set_basic_auth_header: false } : {}),
-    http_headers: {
-      ...headers,
-      ...(byCertificate
-        ? { 'X-ClickHouse-User': username ?? 'default', 'X-ClickHouse-SSL-Certificate-Auth': 'on' }
-        : {}),
-    },
+    // Node's types leave out that an agent hands its options on to each connection.
+    ...(agent ? { http_agent: new agent({ keepAlive: true, ...transport } as object) } : {}),
+    ...(byCertificate(address) ? { set_basic_auth_header: false, http_headers: credentialsOf(address) } : {}),
+    ...(headers && !byCertificate(address) ? { http_headers: headers } : {}),
   })
 }
 
-function agentOf({ url, socketPath, tls }: ClickHouseAddress): Agent | undefined {
-  // Node's types leave out that an agent hands its options on to each connection.
-  if (socketPath !== undefined) return new Agent({ keepAlive: true, socketPath } as object)
+/** The headers that say who asks, with those that were given. */
+export function credentialsOf(address: ClickHouseAddress): Record<string, string> {
+  const { username = 'default', password = '', headers } = address
+  const who: Record<string, string> = byCertificate(address)
+    ? { 'X-ClickHouse-User': username, 'X-ClickHouse-SSL-Certificate-Auth': 'on' }
+    : { Authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}` }
+  return { ...who, ...headers }
+}
+
+function byCertificate({ tls, password }: ClickHouseAddress): boolean {
+  return tls?.certFile !== undefined && password === undefined
+}
+
+/** What an agent needs to know of the way, beside host and port; undefined where there is nothing. */
+export function transportOf({ url, socketPath, tls }: ClickHouseAddress): object | undefined {
+  if (socketPath !== undefined) return { socketPath }
   if (!tls || !url.startsWith('https:')) return undefined
   const { caFile, certFile, keyFile, serverName } = tls
-  return new SecureAgent({
-    keepAlive: true,
+  return {
     ...(caFile === undefined ? {} : { ca: contentOf(caFile) }),
     ...(certFile === undefined ? {} : { cert: contentOf(certFile) }),
     ...(keyFile === undefined ? {} : { key: contentOf(keyFile) }),
     ...(serverName === undefined ? {} : { servername: serverName }),
-  })
+  }
 }
 
 function contentOf(path: string): Buffer {

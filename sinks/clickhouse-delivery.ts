@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { constants, gzip, zstdCompress } from 'node:zlib'
 import type { ClickHouseClient } from '@clickhouse/client'
@@ -7,6 +6,7 @@ import type { Runtime } from '../core/runtime.ts'
 import type { Delivery, Outcome, RowRejection } from '../core/sink.ts'
 import { literal, quoted } from './clickhouse-client.ts'
 import { type Failure, failureOf, VIOLATED_CONSTRAINT } from './clickhouse-errors.ts'
+import type { Inserter } from './clickhouse-insert.ts'
 import { EXPLICIT, LARGEST_INSERT, type Table } from './clickhouse-table.ts'
 
 const zstd = promisify(zstdCompress)
@@ -25,6 +25,7 @@ export type Compression = 'zstd' | 'gzip' | 'none'
 export interface DeliveryOptions {
   readonly compression: Compression
   readonly client: ClickHouseClient
+  readonly inserter: Inserter
   readonly database: string
   readonly table: Table
   readonly runtime: Runtime
@@ -53,10 +54,9 @@ const NEWLINE = 10
 const SMALL = 4_096
 
 /** In one piece, on a thread of its own; the fastest level: the next ones take twice the time for a tenth of the bytes. */
-const PACKERS: Readonly<Record<Compression, ((body: Uint8Array) => Promise<Uint8Array>) | undefined>> = {
+const PACKERS: Readonly<Record<Exclude<Compression, 'none'>, (body: Uint8Array) => Promise<Uint8Array>>> = {
   zstd: (body) => zstd(body, { params: { [constants.ZSTD_c_compressionLevel]: 1 } }),
   gzip: (body) => deflate(body, { level: 1 }),
-  none: undefined,
 }
 
 /**
@@ -236,46 +236,31 @@ interface InsertName {
   readonly explicit?: boolean
 }
 
+/** @returns the name of the server that answered */
 function insert(
-  { client, table, compression }: DeliveryOptions,
-  into: string,
+  { inserter, table, compression }: DeliveryOptions,
+  query: string,
   body: Uint8Array,
   { token, comment, explicit = false }: InsertName,
   signal: AbortSignal,
-) {
+): Promise<Result<string>> {
   const settings = {
     ...table.settings,
     insert_deduplication_token: token,
     // Inserts of other settings are not gathered with each other.
     ...(table.named ? { log_comment: comment } : {}),
     ...(explicit ? { [EXPLICIT]: 1 } : {}),
+    wait_end_of_query: 1,
   }
-  return attempt(() => send(client, into, body, { settings, compression, signal }))
-}
-
-interface Sending {
-  readonly settings: Readonly<Record<string, string | number>>
-  readonly compression: Compression
-  readonly signal: AbortSignal
-}
-
-/** @returns the name of the server that answered */
-async function send(
-  client: ClickHouseClient,
-  query: string,
-  body: Uint8Array,
-  { settings, compression, signal }: Sending,
-): Promise<string> {
-  const packed = body.length < SMALL ? undefined : PACKERS[compression]
-  const result = await client.exec({
-    query,
-    values: Readable.from([packed ? await packed(body) : body], { objectMode: false }),
-    clickhouse_settings: { ...settings, wait_end_of_query: 1 },
-    abort_signal: signal,
-    ...(packed ? { http_headers: { 'Content-Encoding': compression } } : {}),
-  })
-  for await (const _ of result.stream);
-  return serverOf(result.response_headers)
+  const encoding = compression === 'none' || body.length < SMALL ? undefined : compression
+  return attempt(async () =>
+    inserter.insert({
+      query,
+      settings,
+      signal,
+      ...(encoding ? { body: await PACKERS[encoding](body), encoding } : { body }),
+    }),
+  )
 }
 
 async function countBatch(

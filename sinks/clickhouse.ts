@@ -16,6 +16,7 @@ import {
 } from './clickhouse-client.ts'
 import { type Compression, deliverInsert, type InsertHead } from './clickhouse-delivery.ts'
 import { failureOf } from './clickhouse-errors.ts'
+import { inserter } from './clickhouse-insert.ts'
 import { LARGEST_INSERT, openTable, type Table, type TableColumn, type WantedTable } from './clickhouse-table.ts'
 import { type Columns, shaper, takesNull } from './clickhouse-types.ts'
 
@@ -166,10 +167,12 @@ async function open<T extends Row>(options: ClickHouseOptions<T>, context: Conne
     database: options.database ?? 'default',
   }
   const client = connectClickHouse(address)
+  const inserts = inserter(address)
   let closed = false
   async function close(): Promise<void> {
     if (closed) return
     closed = true
+    inserts.close()
     await client.close()
     await warehouse?.close()
   }
@@ -228,7 +231,7 @@ async function open<T extends Row>(options: ClickHouseOptions<T>, context: Conne
     await turn(signal)
     const started = runtime.elapsed()
     const limit = deadline(runtime, attemptMs, signal)
-    const to = { client, database, table, runtime, logger, compression }
+    const to = { client, inserter: inserts, database, table, runtime, logger, compression }
     let outcome = await deliverInsert(to, delivery, limit.signal).finally(limit.clear)
     if (outcome.kind === 'unknown' && limit.signal.aborted && !signal.aborted)
       outcome = { kind: 'unknown', reason: messageOf(limit.signal.reason) }
