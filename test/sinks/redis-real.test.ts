@@ -1,9 +1,10 @@
+import fc from 'fast-check'
 import type { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import { systemRuntime } from '../../core/runtime.ts'
 import type { OpenSink, RowMeta } from '../../core/sink.ts'
 import { type RedisOptions, redis } from '../../sinks/redis.ts'
-import { markOf } from '../../sinks/redis-delivery.ts'
+import { markOf, sortable } from '../../sinks/redis-delivery.ts'
 import { need } from '../support/servers/need.ts'
 import { type FaultProxy, faultProxy } from '../support/servers/proxy.ts'
 import { type RedisCluster, startRedisCluster } from '../support/servers/redis-cluster.ts'
@@ -20,6 +21,18 @@ interface Cart {
 const cart = (n: number): Cart => ({ id: `cart-${n}`, items: [`item-${n}`, 'ü "quoted"\nline'] })
 const never = new AbortController().signal
 const context = connectorContext('nowhere')
+
+test('versions sort as texts as they do as numbers', () => {
+  const number = fc.oneof(fc.maxSafeInteger(), fc.integer({ min: -5, max: 5 }), fc.constant(Number.MAX_SAFE_INTEGER))
+  const any = fc.oneof(number, fc.bigInt({ min: -(2n ** 63n) + 1n, max: 2n ** 63n - 1n }))
+  const text = (version: number | bigint) => sortable(typeof version === 'bigint' ? String(version) : version)
+  fc.assert(
+    fc.property(any, any, (a, b) => {
+      expect(text(a)).toHaveLength(20)
+      expect(Math.sign(text(a) < text(b) ? -1 : text(a) > text(b) ? 1 : 0)).toBe(a < b ? -1 : a > b ? 1 : 0)
+    }),
+  )
+})
 
 need('redis')('the sink on a real Redis', () => {
   let server: RedisServer

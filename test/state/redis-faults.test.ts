@@ -315,6 +315,40 @@ need('redis')('the state in a Redis that fails', () => {
     }
   })
 
+  it('takes more rows in one commit than Lua can hand to one command', async () => {
+    const store = await open()
+    const { fence } = await store.open(TASK)
+    const names = Array.from({ length: 10_000 }, (_, n) => `b${n}`)
+    committed(await store.commit({ task: TASK, fence, epoch: 1, staged: names.map((name) => batch(name)) }))
+    expect((await store.open(TASK)).batches.map(({ name }) => name)).toEqual(names)
+    const opened = await store.open(TASK)
+    committed(await store.commit({ task: TASK, fence: opened.fence, lanes: [{ sink: 'emails', remove: names }] }))
+    expect((await store.open(TASK)).batches).toEqual([])
+    expect(await client.exists(`${KEYS}:pieces`, `${KEYS}:batches`)).toBe(0)
+  })
+
+  it('works over TLS for a user of the access list who may do no more than it needs', async () => {
+    const own = await startRedis({
+      tls: true,
+      acl: ['user state on >word ~millrace:* resetchannels -@all +@read +@write +@scripting +info +config|get'],
+    })
+    try {
+      const env = { REDIS_CA: own.certificate!.certificateFile, REDIS_USER: 'state', REDIS_PASSWORD: 'word' }
+      const store = await open({ url: own.url, env })
+      const { fence } = await store.open(TASK)
+      committed(await store.commit({ task: TASK, fence, ...epoch(1) }))
+      expect(said(await store.open(TASK))).toEqual(upTo(1))
+      await store.close()
+      const wrong = open({ url: own.url, env: { ...env, REDIS_PASSWORD: 'other' }, patience: '100ms' })
+      await expect(wrong).rejects.toMatchObject({
+        code: 'STATE_FAILED',
+        message: expect.stringContaining('user or password are wrong'),
+      })
+    } finally {
+      await own.remove()
+    }
+  })
+
   it('keeps each task on one node of a cluster, and every task', async () => {
     const cluster = await startRedisCluster()
     try {
