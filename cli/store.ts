@@ -62,7 +62,7 @@ async function open({ data, store }: StatePlace): Promise<Inspector> {
 }
 
 function redisOnly(url: string): void {
-  if (/^rediss?:\/\//.test(url)) return
+  if (/^rediss?(\+sentinel)?:\/\//.test(url)) return
   throw new MillraceError(
     'BAD_OPTION',
     "--store must be the address of a Redis, such as 'redis://host:6379'; for a folder, say --data",

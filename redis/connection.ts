@@ -61,10 +61,29 @@ export function redisConnection(
     retryStrategy: () => null,
   } satisfies RedisOptions
 
+  /** A client for each server that may be asked; one alone, where Sentinels know which it is. */
+  function* candidates(): Generator<Redis> {
+    const { nodes, sentinel, db, tls } = address
+    if (sentinel === undefined) {
+      for (const { host, port } of nodes) yield new Redis({ ...options, host, port, db })
+      return
+    }
+    const secure = tls ? { enableTLSForSentinelMode: true, sentinelTLS: { ...tls } } : {}
+    const password = address.sentinelPassword === undefined ? {} : { sentinelPassword: address.sentinelPassword }
+    yield new Redis({
+      ...options,
+      ...secure,
+      ...password,
+      sentinels: nodes.map((node) => ({ ...node })),
+      name: sentinel,
+      db,
+      sentinelRetryStrategy: () => null,
+    })
+  }
+
   async function connect(): Promise<RedisClient> {
     let failure: unknown
-    for (const { host, port } of address.nodes) {
-      const client = new Redis({ ...options, host, port, db: address.db })
+    for (const client of candidates()) {
       try {
         await connected(client)
         info = await hello(client)

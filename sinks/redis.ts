@@ -46,8 +46,8 @@ export interface RedisOptions<T> {
   /** What messages call the sink. @default 'redis' */
   name?: string
   /**
-   * Where the Redis is: `redis://` or, with TLS, `rediss://`; several servers of a cluster with commas between them.
-   * `REDIS_USER`, `REDIS_PASSWORD`, `REDIS_CA`, `REDIS_CERT` and `REDIS_KEY` stand for what it does not say.
+   * Where the Redis is: `redis://` or, with TLS, `rediss://`; several servers of a cluster with commas between them; or
+   * `redis+sentinel://a:26379,b:26379/NAME`. `REDIS_USER`, `REDIS_PASSWORD`, `REDIS_CA`, `REDIS_CERT` and `REDIS_KEY` stand for what it does not say.
    *
    * @default the environment's REDIS_URL, or else the embedded key-value table
    */

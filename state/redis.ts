@@ -34,8 +34,8 @@ import { type Content, storedBatch } from './rows.ts'
 
 export interface RedisStoreOptions {
   /**
-   * Where the Redis is: `redis://` or, with TLS, `rediss://`; several servers of a cluster with commas between them. Behind
-   * a `?` the address may say `prefix`, `replicas`, `fsync=1`, `patience`, `timeout` and `volatile=1`, which stand for the options of those names.
+   * Where the Redis is: `redis://` or, with TLS, `rediss://`; several servers of a cluster with commas between them; or
+   * `redis+sentinel://a:26379,b:26379/NAME`. Behind a `?` the address may say `prefix`, `replicas`, `fsync=1`, `patience`, `timeout` and `volatile=1`, which stand for the options of those names.
    */
   readonly url: string
   /** Names the store when it is made. */

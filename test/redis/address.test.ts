@@ -18,6 +18,18 @@ test.each([
     },
   ],
   ['redis://[::1]:7000', { nodes: [{ host: '::1', port: 7000 }], shown: 'redis://[::1]:7000/0' }],
+  [
+    'redis+sentinel://a,b:7000/main/1',
+    {
+      nodes: [
+        { host: 'a', port: 26379 },
+        { host: 'b', port: 7000 },
+      ],
+      sentinel: 'main',
+      db: 1,
+      shown: 'redis+sentinel://a:26379,b:7000/main/1',
+    },
+  ],
 ])('%s is read', (url, wanted) => {
   expect(redisAddress(url, 'REDIS_URL')).toMatchObject(wanted)
 })
@@ -41,6 +53,10 @@ test.each([
   'redis://a:b:c',
   'redis://cache/zero',
   'redis://a,,b',
+  'redis://a/0/1',
+  'redis+sentinel://a',
+  'redis+sentinel://a/',
+  'redis+sentinel://a/main/zero',
 ])('%j is no address, and is not quoted', (url) => {
   expect(() => redisAddress(url, 'REDIS_URL')).toThrow(
     expect.objectContaining({

@@ -9,6 +9,7 @@ import { inspectRedis } from '../../state/redis-inspect.ts'
 import { need } from '../support/servers/need.ts'
 import { type FaultProxy, faultProxy } from '../support/servers/proxy.ts'
 import { startRedisCluster } from '../support/servers/redis-cluster.ts'
+import { startSentinel } from '../support/servers/redis-sentinel.ts'
 import { type RedisServer, startRedis } from '../support/servers/redis-server.ts'
 import { batch, blob, bytesOf, committed, textOf } from '../support/store-suite.ts'
 
@@ -104,6 +105,8 @@ need('redis')('the state in a Redis that fails', () => {
 
   it('raises the fence once when the reply to an opening was lost', async () => {
     const store = await open()
+    // A server that does not know the script yet answers that first.
+    await store.open('other/main/0')
     proxy.next({ kind: 'loseReply' }, { when: isScript })
     const { fence, deaths } = await store.open(TASK)
     expect([fence, deaths]).toEqual([1, 0])
@@ -346,6 +349,36 @@ need('redis')('the state in a Redis that fails', () => {
       })
     } finally {
       await own.remove()
+    }
+  })
+
+  it('goes on with the replica that Sentinels chose when the primary died, with all that was answered for', async () => {
+    const replica = await startRedis({ config: { replicaof: `127.0.0.1 ${server.port}` } })
+    const sentinel = await startSentinel('main', server.port)
+    try {
+      const store = await open({
+        url: `redis+sentinel://127.0.0.1:${sentinel.port}/main`,
+        replicas: 1,
+        patience: '60s',
+      })
+      const { fence } = await store.open(TASK)
+      for (let n = 1; n <= 3; n++) committed(await store.commit({ task: TASK, fence, ...epoch(n) }))
+      await server.kill()
+      // The only replica is the primary then, and nobody follows it.
+      const asked = store.commit({ task: TASK, fence, ...epoch(4) })
+      const late = await startRedis({ config: { replicaof: `127.0.0.1 ${replica.port}` } })
+      try {
+        committed(await asked)
+        expect(said(await store.open(TASK))).toEqual(upTo(4))
+        expect(await replica.client().hget(`${KEYS}:task`, 'facts')).toBe('4')
+      } finally {
+        await Promise.all(stores.splice(0).map((one) => one.close()))
+        await late.remove()
+      }
+    } finally {
+      await sentinel.remove()
+      await replica.remove()
+      await server.start()
     }
   })
 
