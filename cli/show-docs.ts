@@ -21,18 +21,25 @@ function pathOf(name: string | undefined): string {
   if (name === undefined) return join(DOCS, 'reference/README.md')
   const files = [...readdirSync(join(DOCS, 'reference')).map((file) => `reference/${file}`), ...readdirSync(DOCS)]
   const pages = new Map(files.filter((file) => /\.md$/.test(file)).map((file) => [titleOf(file).toLowerCase(), file]))
-  const found =
-    pages.get(name.toLowerCase()) ?? [`${name}.md`, `reference/${name}.md`].find((file) => files.includes(file))
-  if (found && existsSync(join(DOCS, found))) return join(DOCS, found)
   const wanted = name.toLowerCase()
-  const near = [...pages.keys()].filter(
-    (title) => title.includes(wanted.slice(0, 4)) || edits(title, wanted) <= Math.max(1, wanted.length >> 2),
-  )
+  const found =
+    pages.get(ALSO[wanted] ?? wanted) ?? [`${name}.md`, `reference/${name}.md`].find((file) => files.includes(file))
+  if (found && existsSync(join(DOCS, found))) return join(DOCS, found)
+  const near = [...pages.values()]
+    .map(titleOf)
+    .filter(
+      (title) =>
+        title.toLowerCase().includes(wanted.slice(0, 4)) ||
+        edits(title.toLowerCase(), wanted) <= Math.max(1, wanted.length >> 2),
+    )
   throw new MillraceError(
     'BAD_OPTION',
     `there is no page on ${JSON.stringify(plain(name))}${near.length > 0 ? `; near to it: ${near.join(', ')}` : ''}; \`millrace docs\` lists what there is`,
   )
 }
+
+/** What is explained on another page. */
+const ALSO: Readonly<Record<string, string>> = { split: 'route' }
 
 /** How many letters must be changed, added or left out to make one text of the other (Levenshtein). */
 function edits(from: string, to: string): number {

@@ -152,7 +152,10 @@ export function reconcile<T extends FromSource>(
           const { from, value: said } = value
           const rank = ranks.get(from)
           if (rank === undefined)
-            throw new MillraceError('OPERATOR_THREW', `${where}: trust does not name the source ${shown(from)}`)
+            throw new MillraceError(
+              'OPERATOR_THREW',
+              `${where}: trust does not name the source ${shown(from)}. Name every source in it, the one that is believed most first`,
+            )
           const now = meta.now()
           watchClock(from, meta.time - now, now)
           const time = Math.min(meta.time, now + future)

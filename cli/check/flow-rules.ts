@@ -195,13 +195,13 @@ async function tryOut(
         ({ node, name }) => node.kind === 'operator' && error.message.startsWith(`${node.definition.kind} "${name}": `),
       )
       if (ruled) {
-        const { message } = error
+        const { problem, instead = 'see what the message says' } = parted(error.message)
         findings.add({
           code: error.code,
           place: siteOf(ruled),
           operator: ruled.name,
-          problem: `${message.replace(/\. [^.]*$/, '')}: the pipeline would stop at such a record`,
-          instead: message.replace(/^.*\. (?=[^.]*$)/, '').replace(/^T/, 't'),
+          problem: `${problem}: the pipeline would stop at such a record`,
+          instead,
         })
         return undefined
       }
@@ -415,13 +415,25 @@ function explain(part: At, error: object, site: Place | undefined, findings: Fin
   }
   // an error of one's own making is a way to set a record aside
   if (error.constructor === Error) return
+  const own = error instanceof MillraceError
+  const { problem, instead = 'handle the case: the schema says that such records come' } = own
+    ? parted(message)
+    : { problem: message }
+  const what = own ? `is refused by ${part.name}` : `makes a function of ${part.name} throw`
   findings.add({
     code: 'THROWS',
     place: line ?? site,
     operator: part.name,
-    problem: `a record of the sample makes a function of ${part.name} throw, and becomes a dead letter: ${message}`,
-    instead: 'handle the case: the schema says that such records come',
+    problem: `a record of the sample ${what}, and becomes a dead letter: ${problem}`,
+    instead,
   })
+}
+
+/** A message of Millrace's own: what is wrong, and in its last sentence, where there are two, what to write instead. */
+function parted(message: string): { readonly problem: string; readonly instead?: string } {
+  const [, problem, instead] = /^(.*)\. ([^.]+)$/s.exec(message) ?? []
+  if (problem === undefined || instead === undefined) return { problem: message }
+  return { problem, instead: instead[0]!.toLowerCase() + instead.slice(1) }
 }
 
 function timeProblem(name: string, value: unknown): { problem: string; instead: string } {

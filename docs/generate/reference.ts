@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { SyntaxKind } from 'typescript/unstable/ast'
 import { API, type Checker, type Program, type Project, type Symbol as TypeSymbol } from 'typescript/unstable/sync'
@@ -172,4 +172,4 @@ function sidesOf(checker: Checker, declaration: any): { name: string; type: stri
 }
 
 /** The file name of an entry's page. */
-export const pageName = ({ file, name }: Entry): string => (name === 'merge' ? 'merge' : basename(file, '.ts'))
+export const pageName = ({ name }: Entry): string => name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)

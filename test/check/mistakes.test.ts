@@ -60,6 +60,7 @@ const MISTAKES: Readonly<Record<string, readonly [code: string, line: number, pr
   'time-in-seconds': ['TIME_UNUSABLE', 6, /that are seconds/, /times 1000/],
   'time-is-a-text': ['TIME_UNUSABLE', 6, /gives a text/, /Date\.parse/],
   'timeout-in-tap': ['SIDE_EFFECT', 9, /setTimeout\(\)/, /sink/],
+  'trust-forgets-a-source': ['THROWS', 8, /trust does not name the source 'web'$/, /^name every source in it/],
   types: ['TYPES', 6, /'amout' does not exist/, /types fit/],
   'writes-a-file': ['SIDE_EFFECT', 7, /appendFileSync\(\)/, /sink/],
   'zero-within': ['BAD_OPTION', 6, /positive duration such as '24h', got '0s'/, /message/],

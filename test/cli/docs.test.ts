@@ -9,12 +9,15 @@ beforeEach(() => {
 afterEach(() => here.remove())
 
 describe('millrace docs', () => {
-  test.each(['absence', 'fromKafka', 'clickhouse', 'flatMap', 'errors'])('prints the page of %s', async (name) => {
-    const { code, out } = await here.run('docs', name)
-    expect(code).toBe(0)
-    expect(out.toLowerCase()).toMatch(new RegExp(`^# ${name.toLowerCase()}\\n`))
-    expect(out.length).toBeGreaterThan(500)
-  })
+  test.each(['absence', 'fromKafka', 'kafka', 'fromFile', 'file', 'clickhouse', 'flatMap', 'errors'])(
+    'prints the page of %s',
+    async (name) => {
+      const { code, out } = await here.run('docs', name)
+      expect(code).toBe(0)
+      expect(out.toLowerCase()).toMatch(new RegExp(`^# ${name.toLowerCase()}\\n`))
+      expect(out.length).toBeGreaterThan(500)
+    },
+  )
 
   test('lists what there is', async () => {
     const { code, out } = await here.run('docs')

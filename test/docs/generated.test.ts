@@ -18,6 +18,8 @@ test('there is a page for each, and none for what is gone', () => {
     [...pages.keys()].filter((path) => path.startsWith('reference/')).sort(),
   )
   expect(entries.length).toBeGreaterThan(18)
+  const own = [...pages].filter(([path]) => path.endsWith('.md')).map(([, page]) => /^# (.*)$/m.exec(page)![1])
+  for (const { name } of entries) expect(own).toContain(name)
 })
 
 test.each(entries.map((entry) => [entry.name, entry] as const))('%s is explained in full', (_, entry) => {
