@@ -61,6 +61,8 @@ export class Stage {
   readonly lags: (number | null)[] = []
   /** The tasks that are at work here, by their partition. */
   readonly tasks = new Map<number, Task>()
+  /** Tasks that are being given up: what they have done still counts. */
+  private readonly ending = new Set<Task>()
   /** Channels that it feeds. */
   readonly feeds = new Map<string, Fed>()
   partitions = 0
@@ -79,7 +81,10 @@ export class Stage {
   private assigning: Promise<void> = Promise.resolve()
   private readonly recorded = new Map<number, number>()
   private readonly toRecord = new Set<number>()
-  private readonly reopened = new Map<number, number>()
+  /** Tasks that cannot go on, and are opened anew. */
+  private readonly lost = new WeakSet<Task>()
+  /** How often in a row a partition's task was opened without committing anything. */
+  private readonly tries = new Map<number, number>()
 
   constructor(options: StageOptions) {
     this.options = options
@@ -141,7 +146,7 @@ export class Stage {
             context.logger.info({ stage: this.plan.stage }, `${group.name}: partitions are shared out anew`),
           assigned: (partitions) => {
             this.wanted = new Set(partitions)
-            this.assigning = this.assigning.then(() => this.reconcile()).catch(failed)
+            void this.inTurn(() => this.reconcile())
           },
           failed,
         }),
@@ -201,7 +206,7 @@ export class Stage {
 
   totals(): StageTotals {
     const sum = { ...this.past }
-    for (const { totals, epochs } of this.tasks.values()) {
+    for (const { totals, epochs } of [...this.tasks.values(), ...this.ending]) {
       sum.read += totals.read
       sum.deadLetters += totals.deadLetters
       sum.duplicates += totals.duplicates
@@ -212,7 +217,10 @@ export class Stage {
   }
 
   readOf(source: number): number {
-    return [...this.tasks.values()].reduce((sum, task) => sum + task.readBySource[source]!, this.pastBySource[source]!)
+    return [...this.tasks.values(), ...this.ending].reduce(
+      (sum, task) => sum + task.readBySource[source]!,
+      this.pastBySource[source]!,
+    )
   }
 
   private samePartitions(): number {
@@ -277,7 +285,10 @@ export class Stage {
       keys: this.keys,
       ...(cache && { cache: { ...cache, bytes: cache.bytes / (tables * this.partitions) } }),
       failed: (error) => this.taskFailed(partition, task, error),
-      committed: () => void this.recordSoon(partition, task),
+      committed: () => {
+        this.tries.delete(partition)
+        void this.recordSoon(partition, task)
+      },
     })
     try {
       await task.open()
@@ -303,8 +314,11 @@ export class Stage {
 
   private checkFinished(): void {
     const { wanted, tasks } = this
+    // who is given nothing for now waits for more, unless there will be no more
     const ended =
-      wanted !== undefined && [...wanted].every((partition) => tasks.get(partition)?.ended) && !this.reopened.size
+      wanted !== undefined &&
+      (wanted.size > 0 || this.options.untilEnd) &&
+      [...wanted].every((partition) => tasks.get(partition)?.ended)
     if (this.stopping.signal.aborted || ended) this.finished.resolve()
   }
 
@@ -316,11 +330,12 @@ export class Stage {
     this.checkFinished()
   }
 
-  private async giveUp(partition: number): Promise<void> {
-    const task = this.tasks.get(partition)
-    if (!task) return
+  private async giveUp(partition: number, task = this.tasks.get(partition)): Promise<void> {
+    if (!task || this.tasks.get(partition) !== task) return
     this.tasks.delete(partition)
+    this.ending.add(task)
     await task.close()
+    this.ending.delete(task)
     const { totals, epochs, readBySource } = task
     for (const what of ['read', 'deadLetters', 'duplicates', 'late'] as const) this.past[what] += totals[what]
     this.past.epochs += epochs
@@ -335,8 +350,8 @@ export class Stage {
     for (let wait = REOPEN.first; this.isWanted(partition); wait = Math.min(REOPEN.most, wait * 2)) {
       try {
         const task = await this.openTask(partition)
-        if (this.isWanted(partition)) this.launch(partition, task)
-        else await this.giveUp(partition)
+        if (this.stopping.signal.aborted || !this.wanted!.has(partition)) await this.giveUp(partition)
+        else this.launch(partition, task)
         return
       } catch (error) {
         if (!(error instanceof MillraceError && (error.retriable || error.code === 'FENCED'))) throw error
@@ -347,34 +362,34 @@ export class Stage {
   }
 
   private isWanted(partition: number): boolean {
-    return !this.stopping.signal.aborted && this.wanted!.has(partition)
+    return !this.stopping.signal.aborted && this.wanted!.has(partition) && !this.tasks.has(partition)
   }
 
   /** What another worker, or a store that did not answer, took from this one is opened again if it is still this worker's. */
   private taskFailed(partition: number, task: Task, error: unknown): void {
     const { store, context, failed } = this.options
+    // one that was given up has nothing more to say, nor one that has said why it cannot go on
+    if (this.tasks.get(partition) !== task || this.lost.has(task)) return
     const code = error instanceof MillraceError ? error.code : undefined
-    const lost = (code === 'FENCED' && this.group !== undefined) || (code === 'STATE_FAILED' && store.shared === true)
-    if (!lost || this.tasks.get(partition) !== task) {
-      if (this.tasks.get(partition) === task || this.tasks.size === 0) failed(error)
-      return
-    }
-    const tries = this.reopened.get(partition) ?? 0
-    this.reopened.set(partition, tries + 1)
+    if (!((code === 'FENCED' && this.group) || (code === 'STATE_FAILED' && store.shared))) return failed(error)
+    this.lost.add(task)
+    const tries = this.tries.get(partition) ?? 0
+    this.tries.set(partition, tries + 1)
+    const wait = Math.min(REOPEN.most, REOPEN.first * 2 ** Math.min(tries, 5)) * (0.5 + context.runtime.random() / 2)
     context.logger.warn({ partition }, `${messageOf(error)}; if the task is still this worker's, it is opened again`)
-    const wait = Math.min(REOPEN.most, REOPEN.first * 2 ** Math.min(tries, 5))
-    this.assigning = this.assigning
-      .then(() => this.giveUp(partition))
-      .then(() => context.runtime.sleep(wait * (0.5 + context.runtime.random() / 2), this.stopping.signal))
-      .then(() => this.takeUp(partition))
-      .then(() => {
-        this.reopened.delete(partition)
-      })
-      .catch(failed)
+    void this.inTurn(() => this.giveUp(partition, task))
+      .then(() => context.runtime.sleep(wait, this.stopping.signal))
+      .then(() => this.inTurn(() => this.takeUp(partition)))
+  }
+
+  private inTurn(work: () => Promise<void>): Promise<void> {
+    this.assigning = this.assigning.then(work).catch(this.options.failed)
+    return this.assigning
   }
 
   /** Tells the group and the channels, now and then, how far a partition has come. */
   private async recordSoon(partition: number, task: Task): Promise<void> {
+    if (!this.group && this.sources.every(({ open }) => !open.trim)) return
     const { runtime } = this.options.context
     const last = this.recorded.get(partition) ?? Number.NEGATIVE_INFINITY
     const due = last + RECORD

@@ -217,8 +217,9 @@ export function memoryStore({ disk = new MemoryDisk(), flush = () => 'committed'
       task.fence += 1
       task.deaths += 1
       untried.add(name)
+      const found = opened(task, deaths)
       await Promise.resolve()
-      return dead() ? never() : opened(task, deaths)
+      return dead() ? never() : found
     },
     async commit(change) {
       if (dead()) return never()
