@@ -44,6 +44,27 @@ need('redis')('millrace --store redis://…', () => {
     expect(await lines('check', 'mine.ts')).toMatchObject([{ stored: 'compared with 1 task in the store' }])
   })
 
+  test('is killed in the middle of its work, again and again, and each row is there once', async () => {
+    const events = 30_000
+    here.write('events.jsonl', `${eventLines(0, events)}${eventLines(100, 200)}`)
+    const args = ['run', 'mine.ts', '--input', 'events=events.jsonl', '--until-end', '--log-level', 'silent']
+    const view = () => client.hget('millrace:{mine/main/0}:task', 'commits').then(Number)
+    const client = server.client()
+    for (let kill = 0, commits = 0; kill < 3; kill++) {
+      const child = here.start(...args, '--store', server.url)
+      const over = child.ended.then(() => true)
+      let done = false
+      while (!done && (await view()) <= commits + 3)
+        done = await Promise.race([over, new Promise<boolean>((resolve) => setTimeout(resolve, 2, false))])
+      child.kill('SIGKILL')
+      expect((await child.ended).code).toBeNull()
+      commits = await view()
+    }
+    const { code } = await run('--store', server.url)
+    expect(code).toBe(0)
+    expect(here.rows()).toEqual(Array.from({ length: events }, (_, id) => id))
+  })
+
   test('says what it was given, without the password in it', async () => {
     here.write('events.jsonl', eventLines(0, 5))
     const wrong = await run('--store', 'redis://:geheim@')

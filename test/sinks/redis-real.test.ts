@@ -118,6 +118,42 @@ need('redis')('the sink on a real Redis', () => {
     await open.close()
   })
 
+  it('ends with the newest row of each key, in whatever order batches come, and however often', async () => {
+    const rows = fc.array(fc.record({ key: fc.nat(5), version: fc.maxSafeInteger(), gone: fc.boolean() }), {
+      minLength: 1,
+      maxLength: 12,
+    })
+    let run = 0
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(rows, { minLength: 1, maxLength: 6 }),
+        fc.infiniteStream(fc.nat()),
+        async (batches, picks) => {
+          run += 1
+          const key = (n: number) => `any-${run}-${n}`
+          const { open, encode } = await opened({ version: (row) => row.at!, deleted: (row) => row.gone === true })
+          const encodedOnes = batches.map((some) =>
+            encode(some.map(({ key: n, version, gone }) => ({ id: key(n), items: [], at: version, gone }))),
+          )
+          for (let n = 0; n < 10; n++) await open.deliver(encodedOnes[picks.next().value % encodedOnes.length]!, never)
+          for (const batch of encodedOnes) await open.deliver(batch, never)
+          for (let n = 0; n <= 5; n++) {
+            const own = batches.flat().filter((row) => row.key === n)
+            const newest = Math.max(...own.map(({ version }) => version))
+            // Of rows with equal versions the first one stays, which is for the order to say.
+            const wanted = own
+              .filter(({ version }) => version === newest)
+              .map(({ gone }) => (gone ? undefined : newest))
+            const text = await client.get(key(n))
+            expect(own.length === 0 ? [undefined] : wanted).toContain(text === null ? undefined : JSON.parse(text).at)
+          }
+          await open.close()
+        },
+      ),
+      { numRuns: 30 },
+    )
+  })
+
   it('tells versions of 64 bits apart, and negative ones', async () => {
     let version = 0n
     const { open, deliver } = await opened({ version: () => version })
