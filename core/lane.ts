@@ -236,8 +236,11 @@ export class Lane {
         { time: batch.newest, arrived: batch.arrived },
       ]
       for (const { time, arrived } of samples) {
-        sink.freshness.add(Math.max(0, now - time), batch.rows / samples.length)
-        sink.latency.add(Math.max(0, now - arrived), batch.rows / samples.length)
+        const rows = batch.rows / samples.length
+        for (const seen of [sink, sink.recent]) {
+          seen.freshness.add(Math.max(0, now - time), rows)
+          seen.latency.add(Math.max(0, now - arrived), rows)
+        }
       }
     }
     const letters = rejected.length === 0 ? [] : rowLetters(members[0]!, body, rejected, now)

@@ -30,8 +30,18 @@ export function measure(metrics: Metrics, pipeline: string): (status: WorkerStat
     stagedBytes: gauge('staged_bytes', 'Bytes staged and not delivered.', 'sink'),
     stagedAge: gauge('staged_age_seconds', 'Age of the oldest staged batch.', 'sink'),
     ready: gauge('sink_ready', '1 while the last attempt of every lane was applied.', 'sink'),
-    freshness: gauge('freshness_seconds', 'Now minus event time when a sink had answered.', 'sink', 'quantile'),
-    latency: gauge('latency_seconds', "From a record's arrival to the sink's answer.", 'sink', 'quantile'),
+    freshness: gauge(
+      'freshness_seconds',
+      'Now minus event time when a sink had answered, of the last minute or two.',
+      'sink',
+      'quantile',
+    ),
+    latency: gauge(
+      'latency_seconds',
+      "From a record's arrival to the sink's answer, of the last minute or two.",
+      'sink',
+      'quantile',
+    ),
   }
 
   let before: WorkerStatus | undefined
@@ -57,11 +67,12 @@ export function measure(metrics: Metrics, pipeline: string): (status: WorkerStat
       ofSink.ready({ pipeline, sink }).set(now.state === 'ready' ? 1 : 0)
       const quantiles = (of: Quantiles, set: typeof ofSink.freshness) => {
         for (const [quantile, value] of Object.entries(of))
-          if (value !== null)
-            set({ pipeline, sink, quantile: String(Number(quantile.slice(1)) / 100) }).set(value / 1_000)
+          set({ pipeline, sink, quantile: String(Number(quantile.slice(1)) / 100) }).set(
+            value === null ? Number.NaN : value / 1_000,
+          )
       }
-      quantiles(now.freshness, ofSink.freshness)
-      quantiles(now.latency, ofSink.latency)
+      quantiles(now.recent.freshness, ofSink.freshness)
+      quantiles(now.recent.latency, ofSink.latency)
     }
     before = status
   }

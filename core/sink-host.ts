@@ -1,6 +1,7 @@
 import { type Breaker, createBreaker } from './breaker.ts'
 import { messageOf } from './errors.ts'
 import { QuantileSketch } from './quantiles.ts'
+import { RecentSketch } from './recent.ts'
 import { deadline, type Runtime } from './runtime.ts'
 import type { Delivery, Guarantee, OpenSink, Outcome, Sink } from './sink.ts'
 
@@ -19,6 +20,7 @@ export class SinkHost {
   readonly breaker: Breaker
   readonly freshness = new QuantileSketch()
   readonly latency = new QuantileSketch()
+  readonly recent: { readonly freshness: RecentSketch; readonly latency: RecentSketch }
   rows = 0
   batches = 0
   rejected = 0
@@ -38,6 +40,7 @@ export class SinkHost {
     this.runtime = runtime
     this.concurrency = concurrency
     this.breaker = createBreaker(runtime)
+    this.recent = { freshness: new RecentSketch(runtime), latency: new RecentSketch(runtime) }
   }
 
   /** One attempt. It never throws; what a sink throws is `unknown`. */

@@ -61,4 +61,6 @@ export interface SinkStatus {
   /** As the worker's, of this sink alone. */
   readonly freshness: Quantiles
   readonly latency: Quantiles
+  /** The same of the last minute or two. */
+  readonly recent: { readonly freshness: Quantiles; readonly latency: Quantiles }
 }

@@ -232,6 +232,10 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
                 outcomes: { ...host.outcomes },
                 freshness: host.freshness.quantiles,
                 latency: host.latency.quantiles,
+                recent: {
+                  freshness: host.recent.freshness.quantiles,
+                  latency: host.recent.latency.quantiles,
+                },
               },
             ]
           })

@@ -29,6 +29,7 @@ const sink: SinkStatus = {
   outcomes: { applied: 0, rejected: 0, notSent: 0, unknown: 0 },
   freshness: none,
   latency: none,
+  recent: { freshness: none, latency: none },
 }
 
 function worker(
