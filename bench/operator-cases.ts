@@ -15,6 +15,7 @@ import {
   patch,
   rateOf,
   reconcile,
+  repartition,
   route,
   sample,
   scan,
@@ -166,6 +167,10 @@ export const CASES: Readonly<Record<string, Case>> = {
   },
   keyBy: {
     flow: (numbers) => numbers.pipe(keyBy((e) => e.n % 1_000)),
+    loop: () => (e) => (`${e.n % 1_000}`.length > 0 ? 1 : 0),
+  },
+  repartition: {
+    flow: (numbers) => numbers.pipe(repartition((e) => e.n % 1_000)),
     loop: () => (e) => (`${e.n % 1_000}`.length > 0 ? 1 : 0),
   },
   route: {

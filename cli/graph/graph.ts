@@ -73,13 +73,14 @@ export function graphOf(pipeline: Pipeline, { parts, env, texts }: GraphOptions)
         }
       }
       case 'operator': {
-        const { kind, state = {}, sides = [], work } = node.definition
+        const { kind, state = {}, sides = [], work, channel } = node.definition
         const unused = sides.filter((side) => !taken.has(`${id} ${side}`))
         return {
           role: 'operator',
           lines: [
             ...(kind === plan.nodes[id]!.name ? [] : [kind]),
             ...Object.entries(state).map(([name, piece]) => `${name}: ${pieceOf(piece)}`),
+            ...(channel ? [`${channelOf(channel.partitions, env)}: a new stage`] : []),
             ...(work ? [`${work.concurrency} calls at once, ${lasting(work.timeout)} each`] : []),
             ...(unused.length > 0 ? [`lays aside, unused: ${unused.join(', ')}`] : []),
           ],
@@ -119,6 +120,11 @@ export function graphOf(pipeline: Pipeline, { parts, env, texts }: GraphOptions)
     }
   })
   return { pipeline: pipeline.name, nodes: [...nodes, ...sinks], edges }
+}
+
+function channelOf(partitions: number | undefined, env: Readonly<Record<string, string | undefined>>): string {
+  const log = env.KAFKA_BROKERS ? 'a topic' : 'a log'
+  return partitions === undefined ? log : `${log} of ${partitions} partitions`
 }
 
 function pieceOf(piece: StateDeclaration): string {

@@ -5,7 +5,7 @@ import type { PipelineGraph } from '../../cli/graph/graph.ts'
 import { mermaidOf } from '../../cli/graph/mermaid.ts'
 import { svgOf } from '../../cli/graph/svg.ts'
 import { treeOf } from '../../cli/graph/tree.ts'
-import { type Place, place } from '../support/command.ts'
+import { type Place, pipelineText, place } from '../support/command.ts'
 import { ROOT } from '../support/project.ts'
 
 const TWENTY = join(ROOT, 'test/graph/twenty.ts')
@@ -114,4 +114,15 @@ test('a file that is not there, and a format that is none, are the command line'
     expect(err).toMatch(/^error/)
     expect(code).toBe(2)
   }
+})
+
+test('a repartition says that a stage begins, and what carries the records there', async () => {
+  user.write(
+    'mine.ts',
+    pipelineText({ operators: 'repartition((e) => e.id, { partitions: 4 })' }).replace(
+      'dedup, map,',
+      'dedup, map, repartition,',
+    ),
+  )
+  expect((await user.run('graph', 'mine.ts')).out).toContain('└─ repartition  a log of 4 partitions: a new stage\n')
 })

@@ -7,6 +7,7 @@ import { systemRuntime } from '../../core/runtime.ts'
 import type { Source } from '../../core/source.ts'
 import type { WorkerStatus } from '../../core/status.ts'
 import { startWorker, type WorkerOptions } from '../../core/worker.ts'
+import { embeddedChannels } from '../../embedded/channels.ts'
 import { sqliteStore } from '../../state/sqlite.ts'
 
 /** Runs a pipeline on the embedded default until its inputs end. */
@@ -29,6 +30,7 @@ export async function runToEnd(
       metrics: createMetrics(),
       untilEnd: true,
       inputs,
+      channels: embeddedChannels,
       ...given,
     })
     return await worker.done
