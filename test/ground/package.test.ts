@@ -110,7 +110,7 @@ test('it holds what is needed to run it, no tests, no sources, and less than two
   }
   const odd = paths.filter(
     (path) =>
-      !/^(package\.json|README\.md|LICENSE|bin\/millrace\.js|dist\/(core|state|embedded|kafka|operators|sources|sinks|cli|testing)\/.+\.(js|d\.ts)|pipelines\/.+\.ts|docs\/(reference\/)?[\w-]+\.(md|svg))$/.test(
+      !/^(package\.json|README\.md|LICENSE|bin\/millrace\.js|dist\/(core|state|embedded|kafka|redis|operators|sources|sinks|cli|testing)\/.+\.(js|d\.ts)|pipelines\/.+\.ts|docs\/(reference\/)?[\w-]+\.(md|svg))$/.test(
         path,
       ),
   )
