@@ -1,3 +1,6 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { unlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { ChdbQueryStream, Session } from 'chdb'
 
 /** A statement as it came over HTTP. */
@@ -43,6 +46,9 @@ export const EXIT_HELD = 75
 const QUERIES_AT_ONCE = 6
 const INSERTS_AT_ONCE = 4
 
+/** Data of more bytes come to the engine in a file. */
+const INLINE = 32_768
+
 const IDENTIFIER = '(?:`[A-Za-z_]\\w*`|[A-Za-z_]\\w*)'
 const INSERT = new RegExp(
   `^\\s*INSERT\\s+INTO\\s+(?:TABLE\\s+)?(${IDENTIFIER}(?:\\.${IDENTIFIER})?)\\s*(?:\\((${IDENTIFIER}(?:\\s*,\\s*${IDENTIFIER})*)\\))?\\s*FORMAT\\s+(\\w+)\\s*$`,
@@ -68,7 +74,11 @@ export async function openEngine(folder: string, config?: string): Promise<Engin
   const { Session, drainPending } = await import('chdb')
   const open = () =>
     new Session(folder, config === undefined ? undefined : { connectionArgs: [`--config-file=${config}`] })
+  const incoming = join(folder, 'incoming')
+  rmSync(incoming, { recursive: true, force: true })
   const keeper = open()
+  mkdirSync(incoming)
+  let files = 0
   const version = keeper.query('SELECT version()', 'TabSeparated').trim()
   const inserts = pool(open, INSERTS_AT_ONCE)
   const queries = pool(open, QUERIES_AT_ONCE)
@@ -78,6 +88,7 @@ export async function openEngine(folder: string, config?: string): Promise<Engin
     const session = await inserts.take()
     try {
       const table = raw.table.includes('.') ? raw.table : `${database}.${raw.table}`
+      if (data.length > INLINE) return await insertFile(session, { ...raw, table }, data, settings)
       const done = await session.insert({ ...raw, table, values: data, settings })
       return {
         summary: summary(0, 0, done.rowsWritten, done.bytesWritten, done.elapsed),
@@ -86,6 +97,28 @@ export async function openEngine(folder: string, config?: string): Promise<Engin
       }
     } finally {
       inserts.give(session)
+    }
+  }
+
+  /** The engine takes as long to find the end of a statement that holds its data as it takes to read them. */
+  async function insertFile(
+    session: Session,
+    { table, columns, format }: RawInsert,
+    data: Buffer,
+    settings: Statement['settings'],
+  ): Promise<Answer> {
+    const path = join(incoming, String(files++))
+    writeFileSync(path, data)
+    try {
+      const quoted = (name: string) => `\`${name}\``
+      const names = columns ? ` (${columns.map(quoted).join(', ')})` : ''
+      const set = Object.entries(settings).map(([name, value]) => `${name} = ${literal(value)}`)
+      const given = set.length > 0 ? ` SETTINGS ${set.join(', ')}` : ''
+      const into = `INSERT INTO ${table.split('.').map(quoted).join('.')}${names} FROM INFILE ${literal(path)}${given} FORMAT ${format}`
+      const done = await session.queryAsync(into, { format: 'Null' })
+      return { summary: summary(0, 0, 0, data.length, done.elapsed), format, body: new Uint8Array() }
+    } finally {
+      await unlink(path)
     }
   }
 
