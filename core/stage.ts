@@ -1,9 +1,11 @@
 import type { Channels } from './channel.ts'
 import { MillraceError, messageOf } from './errors.ts'
 import type { Group } from './group.ts'
+import { contradiction, testimony } from './group-witness.ts'
 import { KeyWatch } from './key-watch.ts'
 import { patiently } from './patience.ts'
 import type { Plan } from './plan.ts'
+import { fitting, schemaOf } from './schema.ts'
 import { SinkHost } from './sink-host.ts'
 import type { ConnectorContext, Source } from './source.ts'
 import type { Store } from './store.ts'
@@ -115,7 +117,7 @@ export class Stage {
         lateness,
         key: options.key,
         time: options.time,
-        validate: (value) => valid(validate(value)),
+        validate: (value) => fitting(validate(value)),
       })
     }
     this.partitions = this.samePartitions()
@@ -264,7 +266,8 @@ export class Stage {
   }
 
   private async openTask(partition: number): Promise<Task> {
-    const { store, context, maxPoison, reopen, dropState, renameState, toDeadLetters, epoch, cache } = this.options
+    const { store, context, maxPoison, reopen, dropState, renameState, toDeadLetters, epoch, cache, acceptOlder } =
+      this.options
     const known = await this.group?.recorded(partition)
     const tables = Math.max(1, Object.values(this.plan.slots).filter((kind) => kind === 'table').length)
     const task: Task = new Task({
@@ -292,7 +295,13 @@ export class Stage {
     })
     try {
       await task.open()
-      if (known) this.checkWitness(partition, task, known)
+      for (const [source, record] of Object.entries(known ?? {})) {
+        const doubt = contradiction(record, source, { store, epoch: task.durable.epoch })
+        if (doubt === undefined) continue
+        const said = `${task.id}: ${this.group!.name} ${doubt}`
+        if (!acceptOlder) throw new MillraceError('STATE_BEHIND', `${said}, start once with --accept-older-state`)
+        context.logger.warn({ partition }, `${said}: accepted`)
+      }
     } catch (error) {
       task.closeState()
       throw error
@@ -413,7 +422,7 @@ export class Stage {
     const { store, context } = this.options
     const { epoch, positions } = task.durable
     if (epoch === 0 || !this.group) return
-    const note = JSON.stringify({ store: store.id, epoch } satisfies Witness)
+    const note = testimony(store, epoch)
     const records = Object.fromEntries(
       this.sources.flatMap(({ name }, i) => (positions[i] ? [[name, { next: positions[i].next, note }]] : [])),
     )
@@ -425,68 +434,6 @@ export class Stage {
         context.logger.debug({ partition }, `${group.name} was not told how far it is: ${messageOf(error)}`),
       )
   }
-
-  /** A store that is behind what its group was told, or that is another one, was put back or lost (engine rule 13). */
-  private checkWitness(partition: number, task: Task, known: Awaited<ReturnType<Group['recorded']>>): void {
-    const { store, acceptOlder, context } = this.options
-    const { epoch } = task.durable
-    for (const [source, { note, next }] of Object.entries(known)) {
-      const witness = witnessOf(note)
-      const where = `${task.id}: ${this.group!.name}`
-      const done =
-        witness === undefined
-          ? epoch > 0
-            ? undefined
-            : `${where} has a position of "${source}" (${next}) that Millrace did not write, and the store knows nothing of this task. Give the group another name, or delete its offsets; to begin where the source's options say`
-          : witness.store !== store.id
-            ? `${where} was told of epoch ${witness.epoch} by another store (${witness.store}), and this one (${store.id}) is at epoch ${epoch}: the state of before is elsewhere. Start with that store; to begin anew with this one`
-            : witness.epoch > epoch
-              ? `${where} was told of epoch ${witness.epoch}, and the store is at ${epoch}: it is an older copy, or has lost commits. Restore the newest; to go on from this one, and see what came since again`
-              : undefined
-      if (done === undefined) continue
-      if (!acceptOlder) throw new MillraceError('STATE_BEHIND', `${done}, start once with --accept-older-state`)
-      context.logger.warn({ partition }, `${done}: accepted`)
-    }
-  }
-}
-
-interface Witness {
-  readonly store: string
-  readonly epoch: number
-}
-
-function witnessOf(note: string): Witness | undefined {
-  try {
-    const { store, epoch } = JSON.parse(note)
-    return typeof store === 'string' && Number.isInteger(epoch) ? { store, epoch } : undefined
-  } catch {
-    return undefined
-  }
 }
 
 const asIs = (value: unknown) => value
-
-function valid(result: unknown): unknown {
-  const { issues, value } = result as {
-    issues?: readonly { message: string; path?: readonly unknown[] }[]
-    value?: unknown
-  }
-  if (result instanceof Promise)
-    throw new MillraceError('BAD_PIPELINE', 'a source schema must not be asynchronous: check such things with mapAsync')
-  if (!issues) return value
-  const shown = issues.slice(0, 3).map(({ message, path = [] }) => {
-    const where = path
-      .map((step) => (typeof step === 'object' && step !== null && 'key' in step ? String(step.key) : String(step)))
-      .join('.')
-    return where === '' ? message : `${where}: ${message}`
-  })
-  throw new MillraceError('UNDECODABLE', shown.join('; '))
-}
-
-/** The schema that rows still match: the source's, as long as only operators that pass values on stand between. */
-function schemaOf(node: unknown): unknown {
-  const at = node as { kind: string; input?: unknown; options?: { schema: unknown }; definition?: { kind: string } }
-  if (at.kind === 'source') return at.options!.schema
-  if (at.kind === 'operator' && ['dedup', 'filter', 'tap'].includes(at.definition!.kind)) return schemaOf(at.input)
-  return undefined
-}

@@ -48,7 +48,7 @@ need('kafka', 'redis')('several workers on a real Kafka, with their state in a r
     const standIns = ['clickhouse', 'redis', 'esp'].flatMap((system) => ['--stand-in', system])
     const args = ['run', file, '--data', join(folder, name), '--store', store, ...standIns, '--json', ...options]
     const child = spawn(process.execPath, [join(ROOT, 'bin/millrace.js'), ...args], {
-      env: { ...process.env, KAFKA_BROKERS: kafka.brokers, KAFKA_GROUP: name, KAFKA_SESSION_TIMEOUT: '3s' },
+      env: { ...process.env, KAFKA_BROKERS: kafka.brokers, KAFKA_GROUP: name },
     })
     children.add(child)
     let [out, err] = ['', '']
