@@ -11,12 +11,14 @@ export interface Health {
 const STUCK_AFTER = 5 * 60_000
 
 /**
- * Whether the worker does its work: its sources and sinks are open, and nothing has asked it to stop. A sink that is down
+ * Whether the worker does its work: its sources and sinks are open, the state of the partitions that are its own is
+ * loaded, and nothing has asked it to stop. A sink that is down
  * is told, and does not count: the worker waits for it as it should, and another one would do no better.
  */
 export function readiness(status: WorkerStatus | undefined): Health {
   const state = status?.state ?? 'starting'
-  return { ok: state === 'running', state, problems: problemsOf(status) }
+  const opening = openingOf(status)
+  return { ok: state === 'running' && opening.length === 0, state, problems: [...opening, ...problemsOf(status)] }
 }
 
 /** Whether all is well: ready or ending well, and no sink needs a person. */
@@ -66,6 +68,17 @@ function workOf(status: WorkerStatus | undefined): string {
   if (!status) return ''
   const attempts = Object.values(status.sinks).map(({ outcomes }) => Object.values(outcomes))
   return JSON.stringify([status.read, status.epochs, attempts])
+}
+
+function openingOf(status: WorkerStatus | undefined): string[] {
+  return Object.entries(status?.sources ?? {}).flatMap(([name, { opening }]) => {
+    if (opening === 0) return []
+    const what =
+      opening === null
+        ? 'its group has given it no partitions yet'
+        : `the state of ${opening} partitions is being loaded`
+    return [`source "${name}": ${what}`]
+  })
 }
 
 function problemsOf(status: WorkerStatus | undefined): string[] {

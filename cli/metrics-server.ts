@@ -20,7 +20,7 @@ const LOOK = 5_000
 
 /**
  * Serves the metrics as Prometheus reads them, and three answers to probes, each 200 or 503 with the reason as JSON:
- * `/live` (503: a start anew would help), `/ready` (503: it starts, drains or has ended) and `/health` (503: it
+ * `/live` (503: a start anew would help), `/ready` (503: it starts, loads state, drains or has ended) and `/health` (503: it
  * starts or has failed, or a sink needs a person).
  *
  * @param listen `PORT`, or `HOST:PORT`; the host is this machine alone unless it is named, and port 0 takes a free one

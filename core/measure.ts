@@ -19,6 +19,7 @@ export function measure(metrics: Metrics, pipeline: string): (status: WorkerStat
   const ofSource = {
     read: counter('source_records_read', 'Records taken from a source.', 'source'),
     lag: gauge('source_lag', 'What is left to read, in records or bytes.', 'source', 'unit'),
+    partitions: gauge('source_partitions', 'Partitions that this worker works on.', 'source'),
     paused: gauge('source_paused', '1 while nothing is taken because a lane is full.', 'source'),
   }
   const ofSink = {
@@ -52,6 +53,7 @@ export function measure(metrics: Metrics, pipeline: string): (status: WorkerStat
       strays({ pipeline, at }).add(count - (before?.strayKeys[at] ?? 0))
     for (const [source, now] of Object.entries(status.sources)) {
       ofSource.read({ pipeline, source }).add(now.read - (before?.sources[source]?.read ?? 0))
+      ofSource.partitions({ pipeline, source }).set(now.assigned)
       ofSource.paused({ pipeline, source }).set(now.paused ? 1 : 0)
       if (now.lag !== null) ofSource.lag({ pipeline, source, unit: now.unit }).set(now.lag)
     }

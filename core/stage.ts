@@ -172,6 +172,11 @@ export class Stage {
     this.checkFinished()
   }
 
+  /** Partitions that are this worker's, and whose state is not loaded yet; null before its group has said which they are. */
+  get opening(): number | null {
+    return this.wanted ? [...this.wanted].filter((partition) => !this.tasks.has(partition)).length : null
+  }
+
   async delivered(signal: AbortSignal): Promise<void> {
     await Promise.all([...this.tasks.values()].map((task) => task.delivered(signal)))
   }

@@ -37,6 +37,8 @@ export interface SourceStatus {
   readonly partitions: number
   /** How many of them are this worker's. */
   readonly assigned: number
+  /** Those whose state is being loaded, beside; null before its group has said which are its own. */
+  readonly opening: number | null
   readonly ended: boolean
   /** The task stopped taking from it, because a lane is full. */
   readonly paused: boolean

@@ -200,6 +200,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
               standIn: open.standIn ?? null,
               partitions: open.partitions,
               assigned: tasks.length,
+              opening: stage.opening,
               ended: tasks.every((task) => task.ended),
               paused: tasks.some((task) => task.paused),
             },

@@ -66,6 +66,12 @@ export function overview() {
       unit: 'short',
       lines: [['max by (pipeline, source) (millrace_source_paused{$pipelines})', '{{source}}']],
     }),
+    timeseries('Partitions', 'That each worker works on.', {
+      unit: 'short',
+      lines: [
+        ['sum by (instance, pipeline, source) (millrace_source_partitions{$pipelines})', '{{source}} {{instance}}'],
+      ],
+    }),
     timeseries('Epochs', 'Commits a second.', {
       unit: 'ops',
       lines: [['sum by (pipeline) (rate(millrace_epochs_total{$pipelines}[1m]))', '{{pipeline}}']],

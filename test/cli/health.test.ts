@@ -12,6 +12,7 @@ const source: SourceStatus = {
   standIn: null,
   partitions: 1,
   assigned: 1,
+  opening: 0,
   ended: false,
   paused: false,
 }
@@ -53,9 +54,15 @@ function worker(
   } as WorkerStatus
 }
 
+const joining = (opening: number | null) => ({ source: { assigned: 0, opening } })
+const free = { source: { assigned: 0, opening: 0 } }
+
 test.each([
   ['before it has started', undefined, 'starting', false, false, true],
   ['while it starts', worker('starting'), 'starting', false, false, true],
+  ['before its group has given it partitions', worker('running', joining(null)), 'running', false, true, true],
+  ['while it loads their state', worker('running', joining(3)), 'running', false, true, true],
+  ['with no partition, to be there when one is free', worker('running', free), 'running', true, true, true],
   ['while it works', worker('running'), 'running', true, true, true],
   ['while a sink is down', worker('running', { sink: { state: 'retrying' } }), 'running', true, true, true],
   ['while a sink needs a person', worker('running', { sink: { state: 'parked' } }), 'running', true, false, true],
@@ -71,6 +78,15 @@ test.each([
 test('what is wrong with a sink is told in words', () => {
   const status = worker('running', { sink: { state: 'retrying', problem: 'connection refused' } })
   expect(readiness(status).problems).toEqual(['sink "rows" is retrying: connection refused'])
+})
+
+test('what it waits for before it is ready is told in words', () => {
+  expect(readiness(worker('running', joining(null))).problems).toEqual([
+    'source "events": its group has given it no partitions yet',
+  ])
+  expect(readiness(worker('running', joining(3))).problems).toEqual([
+    'source "events": the state of 3 partitions is being loaded',
+  ])
 })
 
 /** Looks every ten seconds for as long as is said, and gives the first look that is not well. */
