@@ -22,7 +22,7 @@ import { sqliteStore } from '../state/sqlite.ts'
 import { startRedis } from '../test/support/servers/redis-server.ts'
 
 const { values: args } = parseArgs({ options: { json: { type: 'boolean', default: false } } })
-const COMMITS = 2_000
+const COMMITS = 1_000
 /** An epoch of a thousand records: what it changed, and what it stages. */
 const BLOB = new Uint8Array(24_000).fill(1)
 const BODY = new Uint8Array(100_000).fill(2)
@@ -87,19 +87,31 @@ async function loading(store: Store): Promise<number> {
   return (STATE_MB / (performance.now() - began)) * 1_000
 }
 
-async function stored(name: string, store: Store, bytes: () => Promise<number> = async () => 0): Promise<void> {
+async function stored(name: string, store: Store, client?: Redis): Promise<void> {
   const one = await commits(store, 1)
-  const before = await bytes()
+  const before = client && { bytes: await received(client), cpu: await spentBy(client) }
   const eight = await commits(store, 8)
-  const moved = ((await bytes()) - before) / COMMITS
+  const server: Record<string, number> =
+    client && before
+      ? {
+          'CPU ms a commit, of Redis': ((await spentBy(client)) - before.cpu) * (1_000 / COMMITS),
+          'bytes a commit': ((await received(client)) - before.bytes) / COMMITS,
+        }
+      : {}
   figures[name] = {
     'commits/s, 1 task': one.rate,
     'commits/s, 8 tasks': eight.rate,
     'CPU ms a commit': eight.cpu,
-    ...(moved > 0 ? { 'bytes a commit': moved } : {}),
+    ...server,
     'load MB/s': await loading(store),
   }
   await store.close()
+}
+
+/** CPU seconds of the server so far. */
+async function spentBy(client: Redis): Promise<number> {
+  const info = await client.info('cpu')
+  return Number(/used_cpu_user:([\d.]+)/.exec(info)![1]) + Number(/used_cpu_sys:([\d.]+)/.exec(info)![1])
 }
 
 const received = async (client: Redis) => Number(/total_net_input_bytes:(\d+)/.exec(await client.info('stats'))![1])
@@ -167,14 +179,21 @@ async function rows(url: string, as: NonNullable<RedisOptions<Row>['as']>): Prom
 for (const appendfsync of ['everysec', 'always']) {
   const server = await startRedis({ config: { appendfsync } })
   const client = server.client()
-  await stored(`Redis, appendfsync ${appendfsync}`, await redisStore({ url: server.url, runtime: systemRuntime }), () =>
-    received(client),
+  await stored(
+    `Redis, appendfsync ${appendfsync}`,
+    await redisStore({ url: server.url, runtime: systemRuntime }),
+    client,
   )
   if (appendfsync === 'everysec') {
     const sink: Record<string, number> = {}
     for (const as of ['json', 'string', 'hash', 'sorted-set', 'stream', 'publish'] as const) {
+      const before = await spentBy(client)
       const { rate, cpu } = await rows(server.url, as)
-      Object.assign(sink, { [`${as}, rows/s`]: rate, [`${as}, CPU ms per 1,000 rows`]: cpu })
+      Object.assign(sink, {
+        [`${as}, rows/s`]: rate,
+        [`${as}, CPU ms per 1,000 rows`]: cpu,
+        [`${as}, of Redis`]: ((await spentBy(client)) - before) * (1_000_000 / (ROWS * BATCHES)),
+      })
     }
     figures['sink, batches of 10,000'] = sink
   }
