@@ -21,7 +21,8 @@ import { Decoder, Encoder } from './wire.ts'
 /** Which of a broker's connections a request takes: what waits on the broker holds up what comes behind it there. */
 export type Channel = 'control' | 'group' | `produce ${number}` | `fetch ${number}`
 
-/** Milliseconds: of one request, and of all tries of one that may succeed later. */
+/** Milliseconds: of a connection, of one request, and of all tries of one that may succeed later. */
+const CONNECT = 10_000
 const TIMEOUT = 30_000
 const PATIENCE = 15_000
 
@@ -284,6 +285,20 @@ export class Cluster {
     return error
   }
 
+  /** A broker that was stopped in its tracks takes connections, and says nothing. */
+  private async inTime(connecting: Promise<Connection>, { host, port }: Address): Promise<Connection> {
+    const over = new AbortController()
+    const late = this.runtime.sleep(CONNECT, over.signal).then(() => undefined)
+    try {
+      const connection = await Promise.race([connecting, late])
+      if (connection) return connection
+    } finally {
+      over.abort('in time')
+    }
+    void connecting.then((connection) => connection.close()).catch(() => undefined)
+    throw new NotConnected(`${host}:${port} cannot be reached: no answer within ${CONNECT} ms`)
+  }
+
   private async connection(broker: Address, channel: Channel): Promise<Connection> {
     const name = `${broker.host}:${broker.port} ${channel}`
     const known = this.connections.get(name)
@@ -293,7 +308,7 @@ export class Cluster {
       if (this.connections.get(name) !== known) return this.connection(broker, channel)
     }
     this.driver ??= loadDriver(this.settings.driver)
-    const connecting = this.driver.then((driver) => driver.connect(broker, this.settings))
+    const connecting = this.driver.then((driver) => this.inTime(driver.connect(broker, this.settings), broker))
     this.connections.set(name, connecting)
     try {
       return await connecting

@@ -125,6 +125,8 @@ export class Fetcher {
   private readonly feeds = new Set<Feed>()
   private readonly busy = new Set<string>()
   private refreshing = false
+  /** When `pump` is called next for a feed that failed. */
+  private alarm = Number.POSITIVE_INFINITY
 
   constructor(cluster: Cluster) {
     this.cluster = cluster
@@ -148,8 +150,13 @@ export class Fetcher {
     const now = this.cluster.runtime.elapsed()
     const wanted = new Map<Address, Feed[]>()
     let lost = false
+    let later = Number.POSITIVE_INFINITY
     for (const feed of this.feeds) {
-      if (feed.fetching || !feed.room || feed.retryAt > now || (feed.failure && !feed.failure.retriable)) continue
+      if (feed.fetching || !feed.room || (feed.failure && !feed.failure.retriable)) continue
+      if (feed.retryAt > now) {
+        later = Math.min(later, feed.retryAt)
+        continue
+      }
       const leader = this.cluster.leader(feed.topic, feed.partition)
       if (!leader) {
         lost = true
@@ -160,6 +167,7 @@ export class Fetcher {
       else wanted.set(leader, [feed])
     }
     if (lost) void this.findLeaders()
+    if (later < this.alarm) this.wakeAt(later, now)
     for (const [broker, feeds] of wanted) {
       for (let slot = 0; slot < SLOTS; slot++) {
         const name = `${broker.host}:${broker.port} ${slot}`
@@ -200,13 +208,13 @@ export class Fetcher {
           if (!feed.empty && this.feeds.delete(feed)) this.feeds.add(feed)
         }
       }
-      if (stale.length > 0) await this.again(stale)
+      if (stale.length > 0) void this.findLeaders()
     } catch (error) {
       for (const feed of feeds) {
         feed.fetching = false
         feed.failed(this.cluster.unreachable(error), this.cluster.runtime.elapsed())
       }
-      await this.again(feeds)
+      void this.findLeaders()
     }
   }
 
@@ -220,15 +228,17 @@ export class Fetcher {
     stale.push(feed)
   }
 
-  /** Looks for the leaders of feeds that failed, and tries again when they are due. */
-  private async again(feeds: readonly Feed[]): Promise<void> {
-    const { runtime } = this.cluster
-    void this.findLeaders()
-    await runtime.sleep(Math.max(1, Math.min(...feeds.map(({ retryAt }) => retryAt)) - runtime.elapsed()))
+  /** Looks again at feeds that failed, when they are due. */
+  private wakeAt(time: number, now: number): void {
+    this.alarm = time
+    void this.cluster.runtime.sleep(Math.max(1, time - now)).then(() => {
+      if (this.alarm === time) this.alarm = Number.POSITIVE_INFINITY
+      this.pump()
+    })
   }
 
   private async findLeaders(): Promise<void> {
-    if (this.refreshing) return
+    if (this.refreshing || this.feeds.size === 0) return
     this.refreshing = true
     const topics = [...new Set([...this.feeds].map(({ topic }) => topic))]
     try {
@@ -244,10 +254,9 @@ export class Fetcher {
       for (const feed of this.feeds) {
         if (!this.cluster.leader(feed.topic, feed.partition)) feed.failed(failure, this.cluster.runtime.elapsed())
       }
-      await this.cluster.runtime.sleep(250)
     }
     this.refreshing = false
-    if (this.feeds.size > 0) this.pump()
+    this.pump()
   }
 }
 

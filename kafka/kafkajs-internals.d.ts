@@ -4,7 +4,7 @@ declare module 'kafkajs/src/network/connection.js' {
     constructor(options: Record<string, unknown>)
     readonly socket: import('node:net').Socket
     readonly clientId: string
-    readonly requestQueue: { push(request: Record<string, unknown>): void }
+    readonly requestQueue: { push(request: Record<string, unknown>): void; rejectAll(error: Error): void }
     connect(): Promise<unknown>
     disconnect(): Promise<unknown>
     isConnected(): boolean

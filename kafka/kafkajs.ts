@@ -94,7 +94,11 @@ class KafkaJs implements Connection {
   }
 
   async close(): Promise<void> {
-    await this.connection.disconnect().catch(() => undefined)
+    const { connection } = this
+    // it would wait for the answers to what is under way
+    connection.requestQueue.rejectAll(new Error('the connection was closed'))
+    connection.socket.destroy()
+    await connection.disconnect().catch(() => undefined)
   }
 }
 

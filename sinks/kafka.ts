@@ -48,9 +48,9 @@ export function kafka<T>(options: KafkaSinkOptions<T>): Sink<T> {
   const { topic, key, value, headers, compression = 'none', create, partitions = create?.partitions } = options
   const where = `kafka ${shown(topic)}`
   checkLogName(topic, 'kafka: topic')
+  checkCreate(create, where)
   checkPartitions(partitions, where)
   checkConnection(options, where)
-  checkCreate(create, where)
   for (const [option, given] of Object.entries({ key, value, headers })) {
     if (given === undefined || typeof given === 'function') continue
     throw new MillraceError('BAD_OPTION', `${where}: ${option} must be a function of the row, got ${shown(given)}`)

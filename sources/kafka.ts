@@ -39,10 +39,10 @@ export function kafkaSource(options: KafkaOptions): Source {
   const { topic, from = 'earliest', group, create, partitions = create?.partitions, name = topic } = options
   const where = `kafka ${shown(topic)}`
   checkLogName(topic, 'kafka: topic')
+  checkCreate(create, where)
   checkPartitions(partitions, where)
   checkKafkaFrom(from, where)
   checkConnection(options, where)
-  checkCreate(create, where)
   if (group !== undefined && (typeof group !== 'string' || group === ''))
     throw new MillraceError('BAD_OPTION', `${where}: group must be a name, got ${shown(group)}`)
   const own = options.sessionTimeout
