@@ -25,6 +25,9 @@ export interface Asking {
 /** Milliseconds between attempts: from the first to the longest. */
 const PAUSE = { first: 25, longest: 1_000 } as const
 
+/** What a server answers to somebody whom it does not let in. */
+const SHUT_OUT = new Set(['NOAUTH', 'WRONGPASS'])
+
 /** @param place what messages call the store */
 export function asking(connection: RedisConnection, runtime: Runtime, place: string, patience: number): Asking {
   let hurried = false
@@ -42,7 +45,8 @@ export function asking(connection: RedisConnection, runtime: Runtime, place: str
         // A server that answers is asked again on a new connection when another one may stand at its address by then.
         if (client && (failure.kind !== 'refused' || passes(failure.code))) connection.drop(client)
         doubt ||= failure.kind === 'unknown'
-        if (failure.kind === 'refused' && !doubt && !passes(failure.code)) return { kind: 'refused', failure }
+        const answered = failure.kind === 'refused' || SHUT_OUT.has(failure.code)
+        if (answered && !doubt && !passes(failure.code)) return { kind: 'refused', failure }
         if (hurried || runtime.elapsed() - since >= patience) return { kind: 'silent', failure, doubt }
       }
       await runtime.sleep(

@@ -342,7 +342,7 @@ need('redis')('the state in a Redis that fails', () => {
       committed(await store.commit({ task: TASK, fence, ...epoch(1) }))
       expect(said(await store.open(TASK))).toEqual(upTo(1))
       await store.close()
-      const wrong = open({ url: own.url, env: { ...env, REDIS_PASSWORD: 'other' }, patience: '100ms' })
+      const wrong = open({ url: own.url, env: { ...env, REDIS_PASSWORD: 'other' }, patience: '1h' })
       await expect(wrong).rejects.toMatchObject({
         code: 'STATE_FAILED',
         message: expect.stringContaining('user or password are wrong'),
