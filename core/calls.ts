@@ -3,6 +3,9 @@ import { MillraceError } from './errors.ts'
 import type { AsyncMeta, AsyncWork } from './operator.ts'
 import type { Runtime } from './runtime.ts'
 
+/** An alarm that comes so many milliseconds late tells of a process that was stopped, or had no turn. */
+const STOOD_STILL = 1_000
+
 /** What came of a call. */
 export type Answer = { readonly value: unknown } | { readonly error: unknown }
 
@@ -95,6 +98,11 @@ export class Calls {
       if (left > 0) {
         await this.runtime.sleep(left, watching.signal)
         if (watching.signal.aborted) return
+        continue
+      }
+      if (-left > STOOD_STILL) {
+        // nobody listened meanwhile: answers may be there
+        for (const call of this.underWay) call.limit += STOOD_STILL - left
         continue
       }
       const error = new MillraceError('TIMED_OUT', `${this.name}: no answer within ${this.work.timeout} ms`)

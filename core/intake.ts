@@ -10,6 +10,11 @@ const KEPT = 3
 export class Intake {
   /** The reader has said that there is nothing more for now. */
   atHead = false
+  /**
+   * When the question was put to which the reader last said so. What has come since then, while the process was stopped,
+   * say, is not known: time must not go on beyond it.
+   */
+  headAt = Number.NEGATIVE_INFINITY
   /** The reader has ended, and all that it gave has been taken. */
   get ended(): boolean {
     return this.finished && this.chunks.length === 0
@@ -21,6 +26,7 @@ export class Intake {
   private readonly chunks: { records: readonly RawRecord[]; at: number; stamp: number }[] = []
   private finished = false
   private room: (() => void) | undefined
+  private waiting: AbortController | undefined
 
   constructor(reader: Reader, runtime: Runtime, signal: AbortSignal, arrived: () => void) {
     this.reader = reader
@@ -47,6 +53,11 @@ export class Intake {
     this.room?.()
   }
 
+  /** Asks a reader that was at its head again, whose word is old. */
+  confirm(): void {
+    this.waiting?.abort('asked again')
+  }
+
   /** Reads until the signal aborts or the source ends. */
   async run(): Promise<void> {
     let failures = 0
@@ -59,6 +70,7 @@ export class Intake {
         continue
       }
       let records: readonly RawRecord[] | null
+      const asked = this.runtime.now()
       try {
         records = await this.reader.read(READ)
         failures = 0
@@ -77,8 +89,9 @@ export class Intake {
       }
       if (records.length === 0) {
         this.atHead = true
+        this.headAt = Math.max(this.headAt, asked)
         this.arrived()
-        await this.reader.more(this.signal)
+        await this.more()
         this.atHead = false
         continue
       }
@@ -86,5 +99,17 @@ export class Intake {
       this.chunks.push({ records, at: 0, stamp: this.runtime.now() })
       this.arrived()
     }
+  }
+
+  /** Waits until there may be more, or the reader is to be asked again. */
+  private async more(): Promise<void> {
+    const waiting = new AbortController()
+    const stop = () => waiting.abort('stopped')
+    this.waiting = waiting
+    this.signal.addEventListener('abort', stop, { once: true })
+    if (this.signal.aborted) stop()
+    await this.reader.more(waiting.signal)
+    this.signal.removeEventListener('abort', stop)
+    this.waiting = undefined
   }
 }

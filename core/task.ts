@@ -126,6 +126,8 @@ export interface TaskOptions {
 const EPOCH = { first: 500, most: 50_000, bytes: 8 * 1024 * 1024, target: 50 }
 /** With so many batches in a lane, an epoch begins so many milliseconds after the last one. */
 const LINGER = { batches: 10_000, ms: 250 }
+/** Milliseconds after which a source that is said to be at its head is asked again, while others go on. */
+const HEAD = 1_000
 /** Records that a partition's poison is counted over, and how many of them are no flood yet. */
 const POISON = { window: 1_000, atLeast: 20 }
 /** Milliseconds of event time after which the stages behind are told of it, when no record tells them. */
@@ -206,6 +208,8 @@ export class Task {
   private flushing: Promise<void> = Promise.resolve()
   private pending: LaneChange[] = []
   private pendingLetters: DeadLetter[] = []
+  /** Some of it is on its way to the store without an epoch. */
+  private noting = false
   private committing: Promise<void> | undefined
   private wake: (() => void) | undefined
   /** Of the last records, whether they were poison; `judged` is where the next one goes. */
@@ -424,7 +428,12 @@ export class Task {
       const at = Math.max(
         ...this.clocks.map((clock, i) => (clock.sealed ? 0 : idleUntil(clock, sources[i]!.lateness, event))),
       )
-      if (at <= now) return 0
+      if (at <= now) {
+        // time may go on to there only if each was still at its head then
+        const old = open.filter((intake) => intake.headAt < at)
+        for (const intake of old) intake.confirm()
+        return old.length === 0 ? 0 : 1_000
+      }
       wait = Math.min(wait, at - now)
     }
     return Math.max(1, wait)
@@ -478,9 +487,11 @@ export class Task {
     if (this.flow.synchronous) taken = this.runSynchronous(began)
     else taken = await this.runAsynchronous()
     const lasted = runtime.elapsed() - began
+    const first = !this.begun
     await this.commitEpoch()
-    // with little to do, more records a commit are worth more than an early start
-    if (taken < this.limit && lasted < EPOCH.target) await this.settled()
+    // with little to do, more records a commit are worth more than an early start; and what kills the process must not be
+    // begun before what came first is durable, which would be taken for it
+    if (first || (taken < this.most && lasted < EPOCH.target)) await this.settled()
     if (taken === 0) return
     if (lasted > EPOCH.target) this.limit = Math.max(50, Math.floor(this.limit * 0.75))
     else if (taken >= this.limit) this.limit = Math.min(EPOCH.most, this.limit + 500)
@@ -617,8 +628,9 @@ export class Task {
     this.clocks.forEach((clock, i) => {
       const intake = this.intakes[i]!
       const idle = !clock.sealed && intake.peek() === undefined && intake.atHead
+      if (idle && now - intake.headAt > HEAD) intake.confirm()
       const mark = idle
-        ? idleWatermark(clock, this.options.sources[i]!.lateness, now)
+        ? idleWatermark(clock, this.options.sources[i]!.lateness, Math.min(now, intake.headAt))
         : clock.sealed
           ? Number.POSITIVE_INFINITY
           : clock.watermark
@@ -1045,7 +1057,14 @@ export class Task {
   private async commitEpoch(): Promise<void> {
     const seal = this.sealEpoch()
     await this.settled()
-    const committing = this.commit(seal.change).then((result) => this.committed(seal, result))
+    // what is being noted without an epoch may fail, and must not be overtaken
+    const lanes = this.noting ? [] : this.pending.splice(0)
+    const noted = this.noting ? [] : this.pendingLetters.splice(0)
+    const change = { ...seal.change, lanes, deadLetters: [...seal.change.deadLetters, ...noted] }
+    const committing = this.commit(change).then((result) => {
+      if (result.kind === 'failed') this.giveBack(lanes, noted)
+      this.committed(seal, result)
+    })
     committing.catch(() => undefined)
     this.committing = committing
   }
@@ -1073,15 +1092,14 @@ export class Task {
     }
     this.journal.clear()
     const installing = this.installable.splice(0)
-    const letters = [...this.letters, ...this.pendingLetters.splice(0)]
+    const deadLetters = this.letters
     this.letters = []
     const change = {
       epoch: ++this.epoch,
       facts: JSON.stringify(this.facts()),
       blobs,
       staged: staged.map(({ batch }) => batch),
-      deadLetters: letters,
-      lanes: this.pending.splice(0),
+      deadLetters,
       compactions: installing.map(({ compaction }) => compaction),
       ...(this.begun ? {} : { dropSlots: this.dropped, renameSlots: this.renamed }),
     }
@@ -1340,8 +1358,17 @@ export class Task {
     if (this.pending.length === 0) return
     const lanes = this.pending.splice(0)
     const deadLetters = this.pendingLetters.splice(0)
+    this.noting = true
     const result = await this.options.store.commit({ task: this.id, fence: this.opened.fence, lanes, deadLetters })
+    this.noting = false
+    if (result.kind === 'failed') this.giveBack(lanes, deadLetters)
     if (result.kind !== 'committed' && !this.killed.signal.aborted) throw notRecorded(result, 'what was delivered')
+  }
+
+  /** What lanes have done is noted in its order, or not at all: a later receipt must not stand beside an earlier batch. */
+  private giveBack(lanes: readonly LaneChange[], letters: readonly DeadLetter[]): void {
+    this.pending.unshift(...lanes)
+    this.pendingLetters.unshift(...letters)
   }
 
   private laneHost(): LaneHost {

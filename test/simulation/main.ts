@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { parseArgs } from 'node:util'
+import { end, options, whole } from '../support/arguments.ts'
 import { MUTANTS } from './mutants.ts'
 import { patch } from './patch.ts'
 import type { ScheduleResult } from './schedule.ts'
@@ -10,23 +10,22 @@ import type { ScheduleResult } from './schedule.ts'
  *     -- --schedules 1000000        so many, on all processors
  *     -- --seed 42 --trace          one, step by step
  *     -- --seed 42 --shrink         one that fails, with as few of its faults as it needs
+ *     -- --seed 42 --mutant 'no fence' --trace   the same with a broken engine
  *     -- --mutants                  breaks the engine in every known way, which must be seen within 100 seeds
  *     -- --json                     one line at the end
  */
-const { values } = parseArgs({
-  options: {
-    schedules: { type: 'string', default: '1000' },
-    from: { type: 'string', default: '1' },
-    seed: { type: 'string' },
-    without: { type: 'string', default: '' },
-    trace: { type: 'boolean', default: false },
-    shrink: { type: 'boolean', default: false },
-    mutants: { type: 'boolean', default: false },
-    mutant: { type: 'string' },
-    json: { type: 'boolean', default: false },
-    workers: { type: 'string', default: '2' },
-    part: { type: 'string' },
-  },
+const values = options({
+  schedules: { type: 'string', default: '1000' },
+  from: { type: 'string', default: '1' },
+  seed: { type: 'string' },
+  without: { type: 'string', default: '' },
+  trace: { type: 'boolean', default: false },
+  shrink: { type: 'boolean', default: false },
+  mutants: { type: 'boolean', default: false },
+  mutant: { type: 'string' },
+  json: { type: 'boolean', default: false },
+  workers: { type: 'string', default: '2' },
+  part: { type: 'string' },
 })
 
 interface Sum {
@@ -92,7 +91,10 @@ function child(...args: string[]): Promise<Sum> {
 
 async function oneSeed(seed: number): Promise<void> {
   const { runSchedule } = await import('./schedule.ts')
-  const numbers = values.without.split(',').filter(Boolean).map(Number)
+  const numbers = values.without
+    .split(',')
+    .filter(Boolean)
+    .map((number) => whole('without', number, 0))
   const run = (without: ReadonlySet<number>, trace = false): Promise<ScheduleResult> =>
     runSchedule({ seed, without, ...(trace ? { trace: (text: string) => console.log(text) } : {}) })
   let without = new Set(numbers)
@@ -139,16 +141,16 @@ async function allMutants(): Promise<void> {
       }
     }
   }
-  await Promise.all(Array.from({ length: Number(values.workers) }, work))
+  await Promise.all(Array.from({ length: whole('workers', values.workers, 1) }, work))
   console.log(JSON.stringify({ mutants: MUTANTS.length, caught, worstSeed, ...(missed.length > 0 ? { missed } : {}) }))
   if (missed.length > 0) process.exitCode = 1
 }
 
 async function many(): Promise<void> {
   const began = performance.now()
-  const all = Number(values.schedules)
-  const from = Number(values.from)
-  const workers = Number(values.workers)
+  const all = whole('schedules', values.schedules, 1)
+  const from = whole('from', values.from, 0)
+  const workers = whole('workers', values.workers, 1)
   const each = Math.ceil(all / workers)
   const parts = Array.from({ length: workers }, (_, i) => ({
     from: from + i * each,
@@ -178,11 +180,24 @@ async function many(): Promise<void> {
   )
 }
 
+if ((values.trace || values.shrink) && values.seed === undefined)
+  end('--trace and --shrink show one schedule: name it with --seed')
+if (values.mutant !== undefined && !MUTANTS.some(({ name }) => name === values.mutant))
+  end(`there is no mutant "${values.mutant}". There are: ${MUTANTS.map(({ name }) => name).join('; ')}`)
+
 if (values.part !== undefined) {
   if (values.mutant !== undefined) patch(values.mutant)
   console.log(
-    JSON.stringify(await runSeeds(Number(values.part), Number(values.schedules), values.mutant !== undefined)),
+    JSON.stringify(
+      await runSeeds(
+        whole('part', values.part, 0),
+        whole('schedules', values.schedules, 1),
+        values.mutant !== undefined,
+      ),
+    ),
   )
-} else if (values.seed !== undefined) await oneSeed(Number(values.seed))
-else if (values.mutants) await allMutants()
+} else if (values.seed !== undefined) {
+  if (values.mutant !== undefined) patch(values.mutant)
+  await oneSeed(whole('seed', values.seed, 0))
+} else if (values.mutants) await allMutants()
 else await many()

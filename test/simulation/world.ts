@@ -5,6 +5,8 @@ import { type Chance, chance } from './chance.ts'
 export interface World {
   readonly random: Chance
   readonly now: number
+  /** How far the clock that workers see is off, milliseconds. */
+  skew: number
   /** Calls back after so many simulated milliseconds. */
   after(ms: number, call: () => void): void
   /**
@@ -15,6 +17,8 @@ export interface World {
   fault(kind: string, probability: number): boolean
   /** Notes what happens, for a person who reads the schedule. */
   note(text: string): void
+  /** Somebody reads the notes. */
+  readonly traced: boolean
   /** No faults from here on. */
   calm: boolean
   readonly faults: readonly { readonly number: number; readonly kind: string }[]
@@ -36,7 +40,7 @@ interface Event {
   readonly call: () => void
 }
 
-const START = 1_700_000_000_000
+export const START = 1_700_000_000_000
 
 export function createWorld({ seed, without, trace }: WorldOptions): World {
   const random = chance(seed)
@@ -78,8 +82,10 @@ export function createWorld({ seed, without, trace }: WorldOptions): World {
 
   const world: World = {
     random,
+    skew: 0,
     calm: false,
     faults,
+    traced: trace !== undefined,
     get now() {
       return now
     },
@@ -97,7 +103,7 @@ export function createWorld({ seed, without, trace }: WorldOptions): World {
       return true
     },
     note(text) {
-      trace?.(`${String(now - START).padStart(9)} ms  ${text}`)
+      trace?.(`${(now - START).toFixed(0).padStart(9)} ms  ${text}`)
     },
     async step() {
       await rest()
@@ -122,42 +128,58 @@ export interface Life {
   readonly number: number
   readonly runtime: Runtime
   over: boolean
+  /** Until then it is stopped, as by SIGSTOP: what it waits for comes to it afterwards. */
+  stoppedUntil: number
   /** An answer that comes after so many simulated milliseconds, if the life lasts. */
   answer<T>(ms: number, give: () => T | Promise<T>): Promise<T>
+  /** Resolves when something comes from outside after so many simulated milliseconds, or the signal aborts. */
+  comes(ms: number, signal: AbortSignal): Promise<void>
 }
 
 export function createLife(world: World, number: number): Life {
+  /** Calls back while it lives and is not stopped; after a stop alarms come first, and then what came from outside. */
+  const after = (ms: number, call: () => void, alarm = false) => {
+    world.after(ms, function come() {
+      if (life.over) return
+      if (world.now < life.stoppedUntil) world.after(life.stoppedUntil - world.now + (alarm ? 0 : 1), come)
+      else call()
+    })
+  }
+  const wait = (ms: number, signal: AbortSignal | undefined, alarm: boolean) =>
+    new Promise<void>((resolve) => {
+      if (life.over) return
+      if (signal?.aborted) return resolve()
+      const wake = () => {
+        signal?.removeEventListener('abort', wake)
+        if (!life.over) resolve()
+      }
+      signal?.addEventListener('abort', wake, { once: true })
+      after(ms, wake, alarm)
+    })
   const life: Life = {
     number,
     over: false,
+    stoppedUntil: 0,
     answer: (ms, give) =>
       new Promise((resolve, reject) => {
-        world.after(ms, () => {
-          if (life.over) return
+        after(ms, () => {
           try {
-            Promise.resolve(give()).then(resolve, reject)
+            const answer = give()
+            if (answer instanceof Promise) answer.then(resolve, reject)
+            else resolve(answer)
           } catch (error) {
             reject(error)
           }
         })
       }),
+    comes: (ms, signal) => wait(ms, signal, false),
     runtime: {
-      now: () => world.now,
+      now: () => world.now + world.skew,
       elapsed: () => world.now - START,
       random: () => world.random.next(),
       id: () => world.name(),
       yield: () => life.answer(0, () => undefined),
-      sleep: (ms, signal) =>
-        new Promise((resolve) => {
-          if (life.over) return
-          if (signal?.aborted) return resolve()
-          const wake = () => {
-            signal?.removeEventListener('abort', wake)
-            if (!life.over) resolve()
-          }
-          signal?.addEventListener('abort', wake, { once: true })
-          world.after(ms, wake)
-        }),
+      sleep: (ms, signal) => wait(ms, signal, true),
     },
   }
   return life
