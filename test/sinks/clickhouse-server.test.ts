@@ -207,6 +207,12 @@ describe('how rows travel', () => {
     expect(await sql('SELECT count() AS rows FROM slow')).toEqual([{ rows: 20 }])
   })
 
+  test('a server that takes longer than an idle connection is kept is waited for', async () => {
+    const sink = await opened({ table: 'patient', columns })
+    proxy.next({ kind: 'delay', ms: 2_500 }, { when: (first) => first.includes('INSERT') })
+    expect(await sink.deliver(staged(sink, visits(1)), never())).toEqual(APPLIED)
+  })
+
   test('outputs to one table take turns, so that its parts do not explode', async () => {
     const one = clickhouse<Visit>({ table: 'turns', columns, name: 'one' })
     const two = clickhouse<Visit>({ table: 'turns', columns, name: 'two' })
