@@ -48,6 +48,8 @@ const INSERTS_AT_ONCE = 4
 
 /** Data of more bytes come to the engine in a file. */
 const INLINE = 32_768
+/** From a file, columns that are computed cannot be given, whatever this setting says. */
+const MATERIALIZED = 'insert_allow_materialized_columns'
 
 const IDENTIFIER = '(?:`[A-Za-z_]\\w*`|[A-Za-z_]\\w*)'
 const INSERT = new RegExp(
@@ -88,7 +90,8 @@ export async function openEngine(folder: string, config?: string): Promise<Engin
     const session = await inserts.take()
     try {
       const table = raw.table.includes('.') ? raw.table : `${database}.${raw.table}`
-      if (data.length > INLINE) return await insertFile(session, { ...raw, table }, data, settings)
+      if (data.length > INLINE && !(MATERIALIZED in settings))
+        return await insertFile(session, { ...raw, table }, data, settings)
       const done = await session.insert({ ...raw, table, values: data, settings })
       return {
         summary: summary(0, 0, done.rowsWritten, done.bytesWritten, done.elapsed),

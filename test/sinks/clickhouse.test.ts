@@ -261,6 +261,15 @@ test('rows that the table remembers and does not have are sent again, each at it
   }
 })
 
+test('so are thousands of rows', async () => {
+  const sink = await opened<Visit>({ table: 'lost_many', columns })
+  const delivery = staged(sink, visits(5_000), { name: 'many' })
+  await sink.deliver(delivery, never())
+  await client.command({ query: 'ALTER TABLE lost_many DELETE WHERE _seq % 7 != 3 SETTINGS mutations_sync = 2' })
+  expect(await sink.deliver({ ...delivery, attempt: 2, afterUnknown: true }, never())).toEqual({ kind: 'applied' })
+  expect(await counts('lost_many')).toEqual({ rows: 5_000, ids: 5_000, batches: 1, places: 5_000 })
+})
+
 test('replies that are lost and requests that are cut leave each row there once', async () => {
   const sink = await opened<Visit>({ table: 'cut', columns, url: proxy.url })
   const before = proxy.cuts
@@ -495,6 +504,40 @@ test('a column with a default takes it where the field is absent', async () => {
     { id: 'a', n: 42 },
     { id: 'b', n: 7 },
   ])
+})
+
+test('thousands of rows are read as a few are: defaults, dates as text, constraints', async () => {
+  await client.command({
+    query: `CREATE TABLE many (${FITS}, n Int64 DEFAULT length(id), at DateTime64(3), CONSTRAINT few CHECK id != 'bad') ENGINE = MergeTree ORDER BY tuple() ${KNOWS}`,
+  })
+  interface Dated {
+    id: string
+    n?: number
+    at: string
+  }
+  const sink = await opened<Dated>({ table: 'many' })
+  const rows: Dated[] = Array.from({ length: 3_000 }, (_, n) => ({
+    id: `visit-${n}`,
+    at: `2026-01-02T03:04:05.${100 + (n % 900)}Z`,
+    ...(n % 2 ? { n: -1 } : {}),
+  }))
+  for (const some of [rows.slice(0, 10), rows]) {
+    await client.command({ query: 'TRUNCATE TABLE many' })
+    expect(await sink.deliver(staged(sink, some, { name: `many/${some.length}` }), never())).toEqual({
+      kind: 'applied',
+    })
+    expect(
+      await sql(
+        "SELECT countIf(n = -1) AS given, countIf(n = length(id)) AS made, min(at) = toDateTime64('2026-01-02 03:04:05.100', 3, 'UTC') AS dated FROM many",
+      ),
+    ).toEqual([{ given: some.length / 2, made: some.length / 2, dated: 1 }])
+    const bad = [...some]
+    bad[7] = { ...bad[7]!, id: 'bad' }
+    expect(await sink.deliver(staged(sink, bad, { name: `bad/${some.length}` }), never())).toMatchObject({
+      kind: 'rejected',
+      rows: [{ row: 7 }],
+    })
+  }
 })
 
 test('another process may ask while inserts run', async () => {
