@@ -7,6 +7,7 @@ export {
   type KafkaSasl,
   type KafkaSourceOptions,
   kafkaSource,
+  type SchemaRegistry,
 } from './kafka.ts'
 export { fromLog, type LogOptions, type LogSourceOptions, logSource, type StartFrom } from './log.ts'
 export { fromShop, type ShopSourceOptions, type ShopStreamOptions, shopSource } from './shop.ts'

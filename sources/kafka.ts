@@ -10,11 +10,13 @@ import { type Cluster, clusterOf } from '../kafka/cluster.ts'
 import { KafkaGroup } from '../kafka/group.ts'
 import { type KafkaFrom, openPartition } from '../kafka/reader.ts'
 import type { KafkaRecord } from '../kafka/records.ts'
+import { type RegistryFormat, type SchemaRegistry, Schemas, withSchemas } from '../kafka/registry.ts'
 import { checkConnection, clusterSettings, type KafkaConnection } from '../kafka/settings.ts'
 import { type CreateTopic, checkCreate, openTopic } from '../kafka/topic.ts'
 import { checkFrom, openEmbedded, type StartFrom } from './log.ts'
 
 export type { KafkaFrom } from '../kafka/reader.ts'
+export type { SchemaRegistry } from '../kafka/registry.ts'
 export type { KafkaConnection, KafkaSasl } from '../kafka/settings.ts'
 
 export interface KafkaOptions extends KafkaConnection {
@@ -28,6 +30,10 @@ export interface KafkaOptions extends KafkaConnection {
   sessionTimeout?: Duration
   /** Makes the topic where there is none. @default it must be there */
   create?: CreateTopic
+  /** How values are written: as JSON, or through a schema registry. The stand-in holds JSON in any case. @default 'json' */
+  format?: 'json' | RegistryFormat
+  /** Where the schemas are, for the formats that need one. */
+  registry?: SchemaRegistry
   /** How many partitions the stand-in is made with. @default those of `create`, or 1 */
   partitions?: number
   /** The stream's name. @default the topic */
@@ -45,6 +51,7 @@ export function kafkaSource(options: KafkaOptions): Source {
   checkConnection(options, where)
   if (group !== undefined && (typeof group !== 'string' || group === ''))
     throw new MillraceError('BAD_OPTION', `${where}: group must be a name, got ${shown(group)}`)
+  checkFormat(options, where)
   const own = options.sessionTimeout
   if (own !== undefined) milliseconds(own, `${where}: sessionTimeout`)
   return {
@@ -59,6 +66,7 @@ export function kafkaSource(options: KafkaOptions): Source {
         const source = await openEmbedded({ kind: 'embedded-kafka', log: topic, partitions, from, untilEnd }, context)
         return { ...source, standIn: `the embedded log in ${dataDir}/logs/${topic}` }
       }
+      const schemas = schemasOf(options, context, where)
       const cluster = clusterOf(settings, context)
       try {
         const waits = own ?? (env.KAFKA_SESSION_TIMEOUT as Duration | undefined) ?? '10s'
@@ -67,7 +75,11 @@ export function kafkaSource(options: KafkaOptions): Source {
           `${where}: ${own === undefined ? 'KAFKA_SESSION_TIMEOUT' : 'sessionTimeout'}`,
         )
         const groupId = groupOf(group ?? env.KAFKA_GROUP ?? pipeline, stage)
-        return await openCluster(cluster, { topic, from, create, untilEnd, name, groupId, sessionTimeout }, context)
+        return await openCluster(
+          cluster,
+          { topic, from, create, untilEnd, name, groupId, sessionTimeout, schemas },
+          context,
+        )
       } catch (error) {
         await cluster.release()
         throw error
@@ -81,7 +93,7 @@ export interface KafkaSourceOptions<S extends StandardSchemaV1> extends KafkaOpt
 }
 
 /**
- * Reads a topic as a stream, each value JSON that the schema checks.
+ * Reads a topic as a stream, each value JSON (or Avro, Protobuf, JSON Schema by a registry) that the schema checks.
  *
  * Every record of a partition is read once, in order: the position is committed with what came of it, in Millrace's own
  * store. Workers with the same `group` share the partitions; partition *i* of every topic of the pipeline goes to the same
@@ -117,10 +129,11 @@ interface TopicOptions {
   readonly name: string
   readonly groupId: string
   readonly sessionTimeout: number
+  readonly schemas: Schemas | undefined
 }
 
 async function openCluster(cluster: Cluster, options: TopicOptions, context: ConnectorContext): Promise<OpenSource> {
-  const { topic, from, create, untilEnd, name, groupId, sessionTimeout } = options
+  const { topic, from, create, untilEnd, name, groupId, sessionTimeout, schemas } = options
   const { partitions } = await openTopic(cluster, topic, create)
   const all = Array.from({ length: partitions }, (_, partition) => partition)
   const ends = untilEnd ? await cluster.offsets(topic, all, LATEST) : []
@@ -134,15 +147,53 @@ async function openCluster(cluster: Cluster, options: TopicOptions, context: Con
     partitions,
     unit: 'records',
     group: group.add(name, topic, partitions),
-    decode,
-    reader: (partition, stored) =>
-      openPartition(cluster, topic, partition, { start: from, stored, end: ends[partition] }),
+    decode: schemas ? (record) => decodeWith(schemas, record) : decode,
+    async reader(partition, stored) {
+      const reader = await openPartition(cluster, topic, partition, { start: from, stored, end: ends[partition] })
+      return schemas ? withSchemas(reader, schemas) : reader
+    },
     async close() {
       if (closed) return
       closed = true
       await cluster.release()
     },
   }
+}
+
+function decodeWith(schemas: Schemas, record: RawRecord): unknown {
+  return record.value === null ? null : schemas.decode(record.bytes() as Buffer, record.position)
+}
+
+function schemasOf(
+  { format = 'json', registry = {} }: KafkaOptions,
+  { env, runtime }: ConnectorContext,
+  where: string,
+): Schemas | undefined {
+  if (format === 'json') return undefined
+  const { url = env.SCHEMA_REGISTRY_URL } = registry
+  if (!url) {
+    throw new MillraceError(
+      'BAD_OPTION',
+      `${where}: format '${format}' needs a schema registry: say registry: { url: 'https://…' }, or SCHEMA_REGISTRY_URL`,
+    )
+  }
+  const { SCHEMA_REGISTRY_USERNAME: username, SCHEMA_REGISTRY_PASSWORD: password } = env
+  const auth = registry.auth ?? (username && password ? { username, password } : undefined)
+  return new Schemas(url, format, { ...registry, ...(auth && { auth }) }, runtime)
+}
+
+function checkFormat({ format = 'json', registry }: KafkaOptions, where: string): void {
+  const formats = ['json', 'json-schema', 'avro', 'protobuf']
+  if (!formats.includes(format))
+    throw new MillraceError('BAD_OPTION', `${where}: format must be one of ${formats.join(', ')}, got ${shown(format)}`)
+  const url = registry?.url
+  if (url !== undefined && !/^https?:\/\//.test(url))
+    throw new MillraceError(
+      'BAD_OPTION',
+      `${where}: registry.url must begin with http:// or https://, got ${shown(url)}`,
+    )
+  if (registry?.readerSchema !== undefined && format !== 'avro')
+    throw new MillraceError('BAD_OPTION', `${where}: registry.readerSchema is for format 'avro', got ${shown(format)}`)
 }
 
 function decode(record: RawRecord): unknown {
