@@ -65,6 +65,26 @@ need('redis')('millrace --store redis://…', () => {
     expect(here.rows()).toEqual(Array.from({ length: events }, (_, id) => id))
   })
 
+  test('goes on when Redis is killed and started again under it', async () => {
+    const events = 60_000
+    here.write('events.jsonl', eventLines(0, events))
+    const args = ['run', 'mine.ts', '--input', 'events=events.jsonl', '--until-end', '--log-level', 'silent']
+    const child = here.start(...args, '--store', server.url)
+    const over = child.ended.then(() => true)
+    for (let kill = 0; kill < 3; kill++) {
+      const client = server.client()
+      const commits = () => client.hget('millrace:{mine/main/0}:task', 'commits').then(Number)
+      const before = await commits()
+      let done = false
+      while (!done && (await commits()) <= before + 1)
+        done = await Promise.race([over, new Promise<boolean>((resolve) => setTimeout(resolve, 2, false))])
+      await server.kill()
+      await server.start()
+    }
+    expect((await child.ended).code).toBe(0)
+    expect(here.rows()).toEqual(Array.from({ length: events }, (_, id) => id))
+  })
+
   test('says what it was given, without the password in it', async () => {
     here.write('events.jsonl', eventLines(0, 5))
     const wrong = await run('--store', 'redis://:geheim@')
