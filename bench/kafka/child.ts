@@ -11,6 +11,8 @@ export interface Child<L> {
   readonly lines: readonly L[]
   readonly ended: Promise<void>
   kill(): Promise<void>
+  /** Asks it to end, and waits until it has. */
+  stop(): Promise<void>
 }
 
 const running = new Set<ChildProcess>()
@@ -54,6 +56,11 @@ function start<L>(program: string, args: readonly string[], keep: boolean): Chil
     })
   })
   ended.catch(() => undefined)
+  const end = async (signal: NodeJS.Signals) => {
+    killed = true
+    child.kill(signal)
+    await ended
+  }
   return {
     pid: child.pid!,
     get last() {
@@ -61,11 +68,8 @@ function start<L>(program: string, args: readonly string[], keep: boolean): Chil
     },
     lines,
     ended,
-    async kill() {
-      killed = true
-      child.kill('SIGKILL')
-      await ended
-    },
+    kill: () => end('SIGKILL'),
+    stop: () => end('SIGTERM'),
   }
 }
 

@@ -1,10 +1,13 @@
-import { Kafka, logLevel } from 'kafkajs'
+import { type IHeaders, Kafka, logLevel } from 'kafkajs'
 import { ask } from '../../cli/ask-warehouse.ts'
 
-/** What is in the systems that a case wrote into, repeats counted apart. */
+/** What is in the systems that a case wrote into, as a reader has it who drops what Millrace's headers say that he had. */
 export interface Outputs {
   readonly events: number
+  /** Events of them that are there again. */
   readonly repeats: number
+  /** What such a reader drops, and another one sees twice. */
+  readonly dropped?: number
   readonly carts: number
 }
 
@@ -18,8 +21,17 @@ export async function inWarehouse(folder: string): Promise<Outputs> {
 /** Reads the topics as a reader that sees committed records only. */
 export async function inTopics(brokers: string, group: string): Promise<Outputs> {
   const ids = new Set<string>()
-  let [events, carts] = [0, 0]
+  const last = new Map<string, number>()
+  let [events, carts, dropped] = [0, 0, 0]
   let heard = performance.now()
+  const had = (partition: string, headers: IHeaders | undefined) => {
+    if (headers?.['mr-from'] === undefined) return false
+    const writer = `${partition} ${headers['mr-from']}`
+    const sequence = Number(String(headers['mr-seq']))
+    if (sequence <= (last.get(writer) ?? -1)) return true
+    last.set(writer, sequence)
+    return false
+  }
   const consumer = new Kafka({ clientId: 'count', brokers: [brokers], logLevel: logLevel.NOTHING }).consumer({
     groupId: `count-${group}`,
   })
@@ -27,16 +39,19 @@ export async function inTopics(brokers: string, group: string): Promise<Outputs>
   await consumer.subscribe({ topics: [`${group}.events`, `${group}.carts`], fromBeginning: true })
   await consumer.run({
     autoCommit: false,
-    eachBatch: async ({ batch: { topic, messages } }) => {
+    eachBatch: async ({ batch: { topic, partition, messages } }) => {
       heard = performance.now()
-      if (topic === `${group}.carts`) carts += messages.length
-      else {
-        events += messages.length
-        for (const { value } of messages) ids.add(/"eventId":"([^"]+)"/.exec(value!.toString('latin1'))![1]!)
+      for (const { value, headers } of messages) {
+        if (had(`${topic} ${partition}`, headers)) dropped++
+        else if (topic === `${group}.carts`) carts++
+        else {
+          events++
+          ids.add(/"eventId":"([^"]+)"/.exec(value!.toString('latin1'))![1]!)
+        }
       }
     },
   })
   while (events === 0 || performance.now() - heard < 2_000) await new Promise((resolve) => setTimeout(resolve, 100))
   await consumer.disconnect()
-  return { events, repeats: events - ids.size, carts }
+  return { events, repeats: events - ids.size, ...(last.size > 0 ? { dropped } : {}), carts }
 }

@@ -144,7 +144,8 @@ async function running<T>(
   try {
     return await use(await begin(), group, begin, folder)
   } finally {
-    await Promise.all(all.map((program) => program.kill()))
+    // A profile is written by a program that ends by itself.
+    await Promise.all(all.map((program) => (values.profile ? program.stop() : program.kill())))
     if (topics.length > 0)
       await broker.admin.deleteTopics({ topics: topics.map((name) => `${group}.${name}`) }).catch(() => undefined)
     rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
