@@ -124,7 +124,8 @@ function writerOf(data: Buffer, at: number): RawRecord['writer'] {
     seen = { bytes, name: bytes.toString() }
   }
   from.at += length
-  from.at += from.next()
+  const named = from.next()
+  from.at += named
   let sequence = 0
   for (let left = from.next(); left > 0; left--) sequence = sequence * 10 + data[from.at++]! - 48
   return { name: seen.name, sequence }

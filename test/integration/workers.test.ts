@@ -81,7 +81,9 @@ need('kafka', 'redis')('several workers on a real Kafka, with their state in a r
       expect([await run.ended, run.err()]).toEqual([0, expect.anything()])
       expect(await found(`of-${workers}`)).toEqual({ lost: 0, doubled: 0, problems: [] })
       const summary = JSON.parse(run.out().trim().split('\n').at(-1)!)
-      expect(summary).toMatchObject({ pipeline: 'cart-abandonment', read: LINES.length })
+      expect(summary.pipeline).toBe('cart-abandonment')
+      // what a partition had not committed when it changed hands is read again
+      expect(summary.read).toBeGreaterThanOrEqual(LINES.length)
       if (workers > 1) expect(summary.workers).toBe(workers)
     },
     120_000,
@@ -139,7 +141,9 @@ export const popular = pipeline('popular', {
       readdirSync(here.folder)
         .filter((name) => /^counts.*jsonl$/.test(name))
         .flatMap((name) => readFileSync(here.path(name), 'utf8').split('\n').filter(Boolean))
-    await until(() => rows().length >= 9_382, 60)
+    await until(() => rows().length >= 9_382, 60).catch((error) => {
+      throw new Error(`${rows().length} rows: ${error.message}\n${run.err()}`)
+    })
     const admin = await kafka.admin()
     const low = async () => {
       const marks = await admin.fetchTopicOffsets('popular.repartition')
