@@ -83,3 +83,10 @@ export class NotConnected extends Error {
     this.final = options.final ?? false
   }
 }
+
+/** Whether a connection failed because of a certificate: no later try mends that. */
+export function isCertificate(error: unknown): boolean {
+  const { code, cause } = error as { code?: unknown; cause?: unknown }
+  if (typeof code === 'string' && /CERT|UNABLE_TO_VERIFY/.test(code)) return true
+  return cause !== undefined && isCertificate(cause)
+}

@@ -7,7 +7,7 @@ import socketFactory from 'kafkajs/src/network/socketFactory.js'
 import { messageOf } from '../core/errors.ts'
 import type { Address } from './apis.ts'
 import type { Connection, ConnectionSettings, Driver } from './driver.ts'
-import { NotConnected } from './errors.ts'
+import { isCertificate, NotConnected } from './errors.ts'
 
 /** Milliseconds that a connection may take to come up. */
 const CONNECT = 10_000
@@ -144,6 +144,6 @@ function saslOf({ sasl }: ConnectionSettings): unknown {
 
 function notConnected({ host, port }: Address, error: unknown): NotConnected {
   const { name } = error as { name?: string }
-  const final = name === 'KafkaJSSASLAuthenticationError'
+  const final = name === 'KafkaJSSASLAuthenticationError' || isCertificate(error)
   return new NotConnected(`${host}:${port} cannot be reached: ${messageOf(error)}`, { cause: error, final })
 }

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net'
 import {
   type ConnectionOptions,
   Connection as PlatformaticConnection,
@@ -6,7 +7,7 @@ import {
 } from '@platformatic/kafka'
 import { messageOf } from '../core/errors.ts'
 import type { Connection, ConnectionSettings, Driver } from './driver.ts'
-import { NotConnected } from './errors.ts'
+import { isCertificate, NotConnected } from './errors.ts'
 
 /** Connections of @platformatic/kafka: sockets, TLS, SASL and its renewal, the queue of requests. */
 export const platformatic: Driver = {
@@ -17,7 +18,7 @@ export const platformatic: Driver = {
       // timeouts are one timer a request, here, because they differ from one kind of request to the next
       requestTimeout: 2_147_483_647,
       maxInflights: 100,
-      ...(settings.tls && { tls: settings.tls, tlsServerName: true }),
+      ...(settings.tls && { tls: settings.tls, tlsServerName: isIP(host) === 0 }),
       ...(settings.sasl && { sasl: saslOf(settings.sasl) }),
     })
     // it throws what nobody listens for
@@ -28,7 +29,7 @@ export const platformatic: Driver = {
       await connection.close().catch(() => undefined)
       throw new NotConnected(`${host}:${port} cannot be reached: ${reasonOf(error)}`, {
         cause: error,
-        final: isAuthentication(error),
+        final: isAuthentication(error) || isCertificate(error),
       })
     }
     return new Platformatic(connection)

@@ -112,6 +112,7 @@ export const WRITER_HEADER = 'mr-from'
 export const SEQUENCE_HEADER = 'mr-seq'
 
 const WRITER_BYTES = Buffer.from(WRITER_HEADER)
+const SEQUENCE_BYTES = Buffer.from(SEQUENCE_HEADER)
 /** The last name that was read: most records of a batch are of one writer. */
 let seen = { bytes: Buffer.alloc(0), name: '' }
 
@@ -124,8 +125,7 @@ function writerOf(data: Buffer, at: number): RawRecord['writer'] {
     seen = { bytes, name: bytes.toString() }
   }
   from.at += length
-  const named = from.next()
-  from.at += named
+  if (!from.is(SEQUENCE_BYTES)) return undefined
   let sequence = 0
   for (let left = from.next(); left > 0; left--) sequence = sequence * 10 + data[from.at++]! - 48
   return { name: seen.name, sequence }

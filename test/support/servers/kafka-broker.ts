@@ -15,6 +15,8 @@ export interface KafkaBrokerOptions {
   readonly sasl?: readonly ('PLAIN' | 'SCRAM-SHA-256' | 'SCRAM-SHA-512' | 'OAUTHBEARER')[]
   /** Lines of server.properties. */
   readonly config?: Readonly<Record<string, string>>
+  /** @default one that nobody holds */
+  readonly port?: number
   /** Where clients are told to come, in the place of its own port: a proxy's. */
   readonly advertised?: number
 }
@@ -53,7 +55,7 @@ export async function startKafka(options: KafkaBrokerOptions = {}): Promise<Kafk
   const { tls = false, sasl = [], config = {} } = options
   const folder = mkdtempSync(join(tmpdir(), 'millrace-kafka-'))
   const certificate = tls ? makeCertificate(folder) : undefined
-  const port = await freePort()
+  const port = options.port ?? (await freePort())
   const controller = await freePort()
   const protocol = `${sasl.length > 0 ? 'SASL_' : ''}${tls ? 'SSL' : 'PLAINTEXT'}`
   const settings: Record<string, string> = {
@@ -121,7 +123,7 @@ export async function startKafka(options: KafkaBrokerOptions = {}): Promise<Kafk
 
   const broker: KafkaBroker = {
     port,
-    brokers: `127.0.0.1:${port}`,
+    brokers: `127.0.0.1:${options.advertised ?? port}`,
     certificate,
     admin: () => (admin ??= connected(kafka.admin())),
     producer: () => (producer ??= connected(kafka.producer())),
