@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, expectTypeOf, test } from 'vitest'
 import { type JoinKind, join, joinAsOf, joinLatest, latest, map } from '../../operators/index.ts'
 import { checked, operatorSuite } from '../support/operator-suite.ts'
-import { arbitraryCuts, arbitraryDoings, type Doing, doings, START, through } from '../support/through.ts'
+import { arbitraryCuts, arbitraryDoings, type Doing, doings, parted, START, through } from '../support/through.ts'
 
 operatorSuite('join', {
   make: (samples, others) => {
@@ -87,6 +87,49 @@ describe.each(['inner', 'left', 'outer'] as const)('join, kind: %s', (kind) => {
       { numRuns: 50 },
     )
   })
+})
+
+test('join of one source with itself gives each pair unless its second came when the first was given up, and lays aside what can meet nothing', async () => {
+  await fc.assert(
+    fc.asyncProperty(arbitraryDoings({ back: 120 }), arbitraryCuts, async (records, cuts) => {
+      const { main, late } = await through(
+        { doings: records },
+        () => {
+          const { view, buy } = doings('doings', '15s').split({
+            view: ({ what }) => what === 'view',
+            buy: ({ what }) => what === 'buy',
+          })
+          const pairs = view.pipe(join(buy, { before: '10s', after: '1m' }))
+          return { main: pairs, late: pairs.side('late') }
+        },
+        cuts,
+      )
+      const wanted: { left: Doing; right: Doing }[] = []
+      const tooLate: Doing[] = []
+      for (const own of parted(records, cuts.partitions)) {
+        let watermark = Number.NEGATIVE_INFINITY
+        const before: Doing[] = []
+        const end = ({ what, at }: Doing) => at + (what === 'view' ? AFTER : BEFORE)
+        for (const each of own) {
+          watermark = Math.max(watermark, each.at - 15_000)
+          if (each.what === 'cart') continue
+          if (end(each) < watermark) {
+            tooLate.push(each)
+            continue
+          }
+          for (const other of before) {
+            const [left, right] = each.what === 'view' ? [each, other] : [other, each]
+            if (other.what === each.what || other.who !== each.who || end(other) < watermark) continue
+            if (right.at >= left.at - BEFORE && right.at <= left.at + AFTER) wanted.push({ left, right })
+          }
+          before.push(each)
+        }
+      }
+      expect(text(main)).toEqual(text(wanted))
+      expect(text(late)).toEqual(text(tooLate))
+    }),
+    { numRuns: 60 },
+  )
 })
 
 test('joinAsOf gives what was valid at the left record, whatever arrives when', async () => {
