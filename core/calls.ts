@@ -105,6 +105,10 @@ export class Calls {
         for (const call of this.underWay) call.limit += STOOD_STILL - left
         continue
       }
+      // what has come in the meantime is heard first
+      await this.runtime.yield()
+      if (watching.signal.aborted) return
+      if (!this.underWay.has(oldest!)) continue
       const error = new MillraceError('TIMED_OUT', `${this.name}: no answer within ${this.work.timeout} ms`)
       oldest!.abort(error)
       this.end(oldest!, { error })

@@ -372,7 +372,8 @@ export class Task {
     while (!this.killed.signal.aborted && !signal?.aborted && this.lanes.some((lane) => lane.length > 0)) {
       await this.pause(200)
     }
-    await this.flush()
+    // what cannot be noted ends the worker, with all its tasks closed
+    await this.flush().catch((error) => this.fail(error))
   }
 
   /** Ends everything: deliveries under way are given up, as unknown. */

@@ -485,7 +485,10 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the time of a stop is a call’s',
     breaks: 'records whose answer is there are set aside when a worker goes on that was stopped',
-    changes: [{ file: 'core/calls.ts', from: 'if (-left > STOOD_STILL) {', to: 'if (-left > Infinity) {' }],
+    changes: [
+      { file: 'core/calls.ts', from: 'if (-left > STOOD_STILL) {', to: 'if (-left > Infinity) {' },
+      { file: 'core/calls.ts', from: '      await this.runtime.yield()\n', to: '' },
+    ],
   },
   {
     name: 'the watermark is not stored',

@@ -172,6 +172,8 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
     }
     world.note('the sources have grown past their end')
     seal = 'refuses'
+    // before an end, other waits are over than after it
+    copy = undefined
     monitor.forget()
   }
 

@@ -178,7 +178,8 @@ export function createLife(world: World, number: number): Life {
       elapsed: () => world.now - START,
       random: () => world.random.next(),
       id: () => world.name(),
-      yield: () => life.answer(0, () => undefined),
+      // after a stop, what came from outside does so a moment later
+      yield: () => life.answer(2, () => undefined),
       sleep: (ms, signal) => wait(ms, signal, true),
     },
   }
