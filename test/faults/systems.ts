@@ -286,7 +286,15 @@ class Stalls {
   async stop(): Promise<number> {
     this.stopped = true
     await this.watching
-    const lag = (await this.look()).reduce((sum, { high, offset }) => sum + high - offset, 0)
+    const look = () => this.look().catch(() => undefined)
+    let found = await look()
+    // its own connection may have been cut as well
+    for (let tries = 0; !found && tries < 40; tries++) {
+      await sleep(500)
+      found = await look()
+    }
+    if (!found) throw new Error('the broker does not say what is left to read')
+    const lag = found.reduce((sum, { high, offset }) => sum + high - offset, 0)
     await this.admin.disconnect()
     return lag
   }
