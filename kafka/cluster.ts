@@ -1,4 +1,5 @@
 import { MillraceError, messageOf } from '../core/errors.ts'
+import type { Logger } from '../core/logger.ts'
 import type { Runtime } from '../core/runtime.ts'
 import type { ConnectorContext } from '../core/source.ts'
 import {
@@ -35,6 +36,7 @@ export interface Topic {
 export class Cluster {
   readonly settings: ClusterSettings
   readonly runtime: Runtime
+  readonly logger: Logger
   readonly fetcher: Fetcher
   private readonly connections = new Map<string, Promise<Connection>>()
   private readonly leaders = new Map<string, readonly number[]>()
@@ -44,9 +46,10 @@ export class Cluster {
   private users = 0
   private refreshing: Promise<unknown> | undefined
 
-  constructor(settings: ClusterSettings, runtime: Runtime) {
+  constructor(settings: ClusterSettings, { runtime, logger }: ConnectorContext) {
     this.settings = settings
     this.runtime = runtime
+    this.logger = logger
     this.fetcher = new Fetcher(this)
   }
 
@@ -321,7 +324,7 @@ export class Cluster {
 
 /** The cluster of these settings, one a worker. */
 export function clusterOf(settings: ClusterSettings, context: ConnectorContext): Cluster {
-  return context.share(`kafka ${settings.id}`, () => new Cluster(settings, context.runtime)).retain()
+  return context.share(`kafka ${settings.id}`, () => new Cluster(settings, context)).retain()
 }
 
 /** A client library takes up to 0.7 s to load: only the one that is used is. */

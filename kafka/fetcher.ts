@@ -127,6 +127,8 @@ export class Fetcher {
   private refreshing = false
   /** When `pump` is called next for a feed that failed. */
   private alarm = Number.POSITIVE_INFINITY
+  /** Fetching fails, and that was said. */
+  private away = false
 
   constructor(cluster: Cluster) {
     this.cluster = cluster
@@ -196,6 +198,8 @@ export class Fetcher {
         topics,
       })
       for (const feed of feeds) feed.fetching = false
+      if (this.away) this.cluster.logger.info({}, `${this.cluster.name} is read again`)
+      this.away = false
       if (answer.error) throw refusal(this.cluster.name, answer.error)
       const stale: Feed[] = []
       for (const { topic, partitions } of answer.topics) {
@@ -210,10 +214,13 @@ export class Fetcher {
       }
       if (stale.length > 0) void this.findLeaders()
     } catch (error) {
+      const failure = this.cluster.unreachable(error)
       for (const feed of feeds) {
         feed.fetching = false
-        feed.failed(this.cluster.unreachable(error), this.cluster.runtime.elapsed())
+        feed.failed(failure, this.cluster.runtime.elapsed())
       }
+      if (!this.away && this.feeds.size > 0) this.cluster.logger.warn({}, `${failure.message}; trying again`)
+      this.away = true
       void this.findLeaders()
     }
   }
