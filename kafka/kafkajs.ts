@@ -55,19 +55,21 @@ const silent = loggers.createLogger({ level: 0, logCreator: () => () => undefine
 
 class KafkaJs implements Connection {
   private readonly connection: KafkaJsConnection
+  /** It still says that it is connected while it is being closed. */
+  private closed = false
 
   constructor(connection: KafkaJsConnection) {
     this.connection = connection
   }
 
   get open(): boolean {
-    return this.connection.isConnected()
+    return !this.closed && this.connection.isConnected()
   }
 
   async send(api: { name: string; key: number; version: number }, body: Buffer, timeout: number): Promise<Buffer> {
     const { connection } = this
     if (!connection.isAuthenticated()) await connection.authenticate()
-    if (!connection.isConnected()) throw new NotConnected('the connection was closed')
+    if (!this.open) throw new NotConnected('the connection was closed')
     const correlationId = connection.nextCorrelationId()
     const { promise, resolve, reject } = Promise.withResolvers<{ payload: Buffer }>()
     const timer = setTimeout(() => {
@@ -95,6 +97,7 @@ class KafkaJs implements Connection {
 
   async close(): Promise<void> {
     const { connection } = this
+    this.closed = true
     // it would wait for the answers to what is under way
     connection.requestQueue.rejectAll(new Error('the connection was closed'))
     connection.socket.destroy()

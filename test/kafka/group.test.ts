@@ -81,7 +81,7 @@ need('kafka')('a consumer group on a real Kafka', () => {
   const shared = (some: readonly Worker[]) => some.flatMap((one) => one.mine()).sort((a, b) => a - b)
   const even = (some: readonly Worker[]) =>
     expect
-      .poll(() => [shared(some), some.map((one) => one.mine().length)], { timeout: 15_000, interval: 20 })
+      .poll(() => [shared(some), some.map((one) => one.mine().length)], { timeout: 40_000, interval: 20 })
       .toEqual([ALL, some.map(() => ALL.length / some.length)])
 
   for (const driver of ['kafkajs', 'platformatic']) {
@@ -103,7 +103,7 @@ need('kafka')('a consumer group on a real Kafka', () => {
       const left = performance.now()
       await even([first])
       // far below the session's end: the group was told
-      expect(performance.now() - left).toBeLessThan(1_500)
+      expect(performance.now() - left).toBeLessThan(1_900)
       expect(first.mine()).toEqual(expect.arrayContaining([...kept]))
     })
 
@@ -132,7 +132,7 @@ need('kafka')('a consumer group on a real Kafka', () => {
     })
   }
 
-  test('a death of the broker is no end of the membership', async () => {
+  test('a death of the broker is no end of the membership', { timeout: 120_000 }, async () => {
     const name = `topic-${++topics}`
     await broker.topic(name, 8)
     const first = await worker('kafkajs', `death-${name}`, name)
@@ -147,7 +147,7 @@ need('kafka')('a consumer group on a real Kafka', () => {
             () => true,
             () => false,
           ),
-        { timeout: 15_000 },
+        { timeout: 40_000 },
       )
       .toBe(true)
     await even([first])

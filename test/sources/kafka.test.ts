@@ -220,7 +220,9 @@ need('kafka')('the source on a real Kafka', () => {
     await expect(all({ topic, from: { 0: 6 } })).rejects.toThrow(/from says offset 6, but its offsets go from 0 to 5/)
   })
 
-  test('a reader outlives the death of the broker, and says nothing of a head that it cannot see', async () => {
+  test('a reader outlives the death of the broker, and says nothing of a head that it cannot see', {
+    timeout: 120_000,
+  }, async () => {
     for (const driver of ['kafkajs', 'platformatic'] as const) {
       const topic = named()
       await broker.topic(topic)

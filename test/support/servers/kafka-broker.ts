@@ -80,6 +80,8 @@ export async function startKafka(options: KafkaBrokerOptions = {}): Promise<Kafk
     // how long a killed broker is not let in again
     'broker.session.timeout.ms': '1500',
     'broker.heartbeat.interval.ms': '300',
+    // records of tests are often of long ago
+    'log.retention.ms': '-1',
     'log.retention.check.interval.ms': '500',
     'log.initial.task.delay.ms': '500',
     'log.segment.delete.delay.ms': '100',
