@@ -11,10 +11,13 @@ export class Intake {
   /** The reader has said that there is nothing more for now. */
   atHead = false
   /**
-   * When the question was put to which the reader last said so. What has come since then, while the process was stopped,
-   * say, is not known: time must not go on beyond it.
+   * Until when the reader is known to have had nothing more: when the question was put. What has come since then, while the
+   * process was stopped, say, is not known: time must not go on beyond it. Of the wall clock, which may be set back, and the
+   * one that only moves forward, which may stand still while the machine sleeps, the one that says less counts.
    */
-  headAt = Number.NEGATIVE_INFINITY
+  get headAt(): number {
+    return Math.min(this.asked.now, this.runtime.now() - (this.runtime.elapsed() - this.asked.elapsed))
+  }
   /** The reader has ended, and all that it gave has been taken. */
   get ended(): boolean {
     return this.finished && this.chunks.length === 0
@@ -27,6 +30,7 @@ export class Intake {
   private finished = false
   private room: (() => void) | undefined
   private waiting: AbortController | undefined
+  private asked = { now: Number.NEGATIVE_INFINITY, elapsed: 0 }
 
   constructor(reader: Reader, runtime: Runtime, signal: AbortSignal, arrived: () => void) {
     this.reader = reader
@@ -70,7 +74,7 @@ export class Intake {
         continue
       }
       let records: readonly RawRecord[] | null
-      const asked = this.runtime.now()
+      const asked = { now: this.runtime.now(), elapsed: this.runtime.elapsed() }
       try {
         records = await this.reader.read(READ)
         failures = 0
@@ -89,7 +93,7 @@ export class Intake {
       }
       if (records.length === 0) {
         this.atHead = true
-        this.headAt = Math.max(this.headAt, asked)
+        this.asked = asked
         this.arrived()
         await this.more()
         this.atHead = false

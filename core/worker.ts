@@ -89,7 +89,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     failure ??= error
     for (const stage of stages) stage.stop()
   }
-  const directory = cacheFolder(options.dataDir)
+  const directory = options.cache === false ? undefined : cacheFolder(options.dataDir)
   const fed = new Map<string, Fed>()
   try {
     for (const own of plans) {
@@ -118,7 +118,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
         inputs,
         channels: options.channels,
         fed,
-        ...(options.cache === false ? {} : { cache: { directory, bytes: STATE_MEMORY / plans.length } }),
+        ...(directory === undefined ? {} : { cache: { directory, bytes: STATE_MEMORY / plans.length } }),
         failed,
       })
       stages.push(stage)

@@ -470,7 +470,7 @@ export const MUTANTS: readonly Mutant[] = [
       {
         file: 'core/intake.ts',
         from: '        this.atHead = false\n        await this.runtime.sleep(',
-        to: '        this.atHead = true\n        this.headAt = this.runtime.now()\n        await this.runtime.sleep(',
+        to: '        this.atHead = true\n        this.asked = asked\n        await this.runtime.sleep(',
       },
     ],
   },
