@@ -1,5 +1,5 @@
 import { MillraceError, messageOf } from '../core/errors.ts'
-import { type Address, FETCH, type FetchedPartition } from './apis.ts'
+import { type Address, EARLIEST, FETCH, type FetchedPartition, LATEST } from './apis.ts'
 import type { Cluster } from './cluster.ts'
 import { ERROR, refusal } from './errors.ts'
 import { Chunk, type KafkaRecord } from './records.ts'
@@ -225,14 +225,32 @@ export class Fetcher {
     }
   }
 
-  private refused(feed: Feed, { error, logStart, highWatermark }: FetchedPartition, stale: Feed[]): void {
+  private refused(feed: Feed, { error }: FetchedPartition, stale: Feed[]): void {
     const where = `${this.cluster.name}: topic '${feed.topic}' partition ${feed.partition}`
     if (error === ERROR.OFFSET_OUT_OF_RANGE) {
-      feed.failed(outOfRange(where, feed.offset, logStart, highWatermark), this.cluster.runtime.elapsed())
+      feed.fetching = true
+      void this.locate(feed, where).then((failure) => {
+        feed.fetching = false
+        feed.failed(failure, this.cluster.runtime.elapsed())
+        this.pump()
+      })
       return
     }
     feed.failed(refusal(where, error), this.cluster.runtime.elapsed())
     stale.push(feed)
+  }
+
+  /** What is wrong with a feed's offset, which the refusal does not say; it may be that all is well by now. */
+  private async locate({ topic, partition, offset }: Feed, where: string): Promise<MillraceError> {
+    try {
+      const [low, high] = await Promise.all(
+        [EARLIEST, LATEST].map((time) => this.cluster.offsets(topic, [partition], time, { committed: false })),
+      )
+      if (offset < low![0]! || offset > high![0]!) return outOfRange(where, offset, low![0]!, high![0]!)
+      return refusal(where, ERROR.OFFSET_OUT_OF_RANGE)
+    } catch (error) {
+      return this.cluster.unreachable(error)
+    }
   }
 
   /** Looks again at feeds that failed, when they are due. */

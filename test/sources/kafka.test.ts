@@ -174,7 +174,7 @@ need('kafka')('the source on a real Kafka', () => {
     }
   })
 
-  test('a position that retention has overtaken stops with a message, also while it is read', async () => {
+  test('a position that retention has overtaken stops with a message', async () => {
     const topic = named()
     await broker.topic(topic)
     await send(topic, 0, ['1', '2', '3', '4'])
@@ -190,6 +190,24 @@ need('kafka')('the source on a real Kafka', () => {
     await reader.close()
     await open.close()
     expect((await all({ topic })).values).toEqual([4])
+  })
+
+  test('retention that overtakes a reader at work stops it', async () => {
+    const topic = named()
+    await broker.topic(topic)
+    const text = JSON.stringify('x'.repeat(500_000))
+    for (let n = 0; n < 12; n++) await send(topic, 0, [text])
+    const open = await opened({ topic }, { untilEnd: false })
+    const reader = await open.reader(0, undefined)
+    const [first] = (await reader.read({ records: 1, bytes: 1 }))!
+    expect(first!.position).toBe(0)
+    await (await broker.admin()).deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: '12' }] })
+    await expect(readAll(reader)).rejects.toMatchObject({
+      code: 'SOURCE_CHANGED',
+      message: expect.stringMatching(/have not been read, and are gone/),
+    })
+    await reader.close()
+    await open.close()
   })
 
   test('records of a megabyte are read one by one, and in the company of small ones', async () => {
