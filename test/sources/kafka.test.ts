@@ -51,7 +51,7 @@ need('kafka')('the source on a real Kafka', () => {
     const again = async (values: readonly string[]) => {
       const admin = await broker.admin()
       await admin.deleteTopics({ topics: [topic] })
-      await expect.poll(() => admin.listTopics()).not.toContain(topic)
+      await expect.poll(() => admin.listTopics(), { timeout: 20_000 }).not.toContain(topic)
       await broker.topic(topic, TEXTS.length)
       await send(topic, 0, values)
     }
@@ -254,17 +254,20 @@ need('kafka')('the source on a real Kafka', () => {
       const next = reader.read({ records: 10, bytes: 1_000 })
       await broker.start()
       await expect
-        .poll(() =>
-          send(topic, 0, ['2']).then(
-            () => true,
-            () => false,
-          ),
+        .poll(
+          () =>
+            send(topic, 0, ['2']).then(
+              () => true,
+              () => false,
+            ),
+          { timeout: 40_000 },
         )
         .toBe(true)
       const records = await next
       const rest =
         records!.length > 0 ? records! : await reader.more(new AbortController().signal).then(() => readAll(reader))
-      expect(rest.map((record) => open.decode(record))).toEqual([2])
+      // a client that is not sure sends it again
+      expect(new Set(rest.map((record) => open.decode(record)))).toEqual(new Set([2]))
       await reader.close()
       await open.close()
     }
