@@ -72,7 +72,7 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
   const progress = { part: variant.grows ? 0 : 1, downUntil: 0 }
   const rows = createSystem({ world, name: 'rows', disk, kind: variant.rows, outages: variant.outages })
   const mails = createSystem({ world, name: 'mails', disk, kind: variant.mails, outages: variant.outages })
-  const monitor = createMonitor(disk, variant)
+  const monitor = createMonitor(disk, variant, rows.taken)
   const stage: Stage = { world, variant, input, progress, rows, mails, kill }
   const runs: Run[] = []
   let copy: (() => void) | undefined

@@ -120,9 +120,9 @@ function arrivals(random: Chance, variant: Variant, partition: number, start: nu
     if (random.yes(0.05)) put(undefined)
     else if (before.length > 0 && random.yes(forgetful ? 0.3 : 0.15)) {
       const repeat = random.one(before.slice(forgetful ? -12 : -5))
-      // a repeat may be too late to be told as one
+      // a repeat may be too late to be told as one; what bears on waits must not come after they are over
       if (forgetful && random.yes(0.5)) put({ ...repeat, at: timeOfPast(random, latest, before) })
-      else if (!past || repeat.at >= latest - LATENESS - (forgetful ? OLD : 0)) put(repeat)
+      else if (!past || repeat.at >= latest - LATENESS - (forgetful && repeat.what === 'view' ? OLD : 0)) put(repeat)
     } else if (past && !forgetful && before.length > 0 && made.length + 2 <= count && random.yes(0.1)) {
       // a purchase as late as may be, at the very end of a wait
       const { who, at } = random.one(before)

@@ -95,6 +95,8 @@ export interface System {
   applied(): readonly Applied[]
   /** Of each person, the row with the largest version. */
   readonly newest: ReadonlyMap<string, Row>
+  /** Names of batches that took effect. */
+  readonly taken: ReadonlySet<string>
   readonly violations: string[]
   unknown: number
   sink(life: Life): Sink<any>
@@ -112,6 +114,7 @@ export function createSystem({ world, name, disk, kind, outages }: SystemOptions
   const { guarantee, grouped, most, repeats, partial } = kind
   const bodies = new Map<string, string>()
   const outcomes = new Map<string, Outcome>()
+  const names = new Set<string>()
   const answers = new Set<string>()
   const keys = new Set<string>()
   const applied: Applied[] = []
@@ -122,6 +125,7 @@ export function createSystem({ world, name, disk, kind, outages }: SystemOptions
   const system: System = {
     applied: () => (repeats === 'by receipt' ? [...files.values()].flatMap(({ rows }) => rows) : applied),
     newest,
+    taken: names,
     violations: [],
     unknown: 0,
     sink: (life) => ({
@@ -189,6 +193,7 @@ export function createSystem({ world, name, disk, kind, outages }: SystemOptions
       world.note(
         `${name} takes ${batch} of life ${life.number}: ${good.map(({ id, key, at }) => id ?? `${key}@${at}`).join(' ')}`,
       )
+    names.add(batch)
     const taken = good.map((row) => ({ task, row, at: world.now }))
     if (repeats === 'by receipt') {
       const file = files.get(task)!
