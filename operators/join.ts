@@ -102,7 +102,8 @@ export function join<L, R, const K extends JoinKind = 'inner'>(
         let news = false
         const after = others.map((each): Kept => {
           const [at, known, held] = each
-          if (!own.mayMeet(time, at)) return each
+          // one whose time is over has been given up, and told of where that is told, though it may still be in the list
+          if (at + other.waits < clock.watermark || !own.mayMeet(time, at)) return each
           met = true
           emit(own.pair(value, held))
           if (known || !other.tells) return each

@@ -34,7 +34,8 @@ export interface KafkaSinkOptions<T> extends KafkaConnection {
  * Guarantee: idempotent. The broker drops what is sent to it again; after a crash, the end of each partition is read back
  * and only what is not there is sent. Each record says in two headers who wrote it and which it is (`mr-from`, `mr-seq`):
  * Millrace's readers drop what they had, so that it is exactly once for them whatever happens, and for other readers that do the
- * same. For readers that do not, a worker that was taken for dead and still had a request on its way may write it twice.
+ * same. For readers that do not, a row may stand there twice: when a partition moves to another worker, or one that was taken
+ * for dead goes on, while the former owner still has a request on its way.
  * Rows of one key stay in their order. Where no brokers are named, the embedded log stands in.
  *
  * @throws MillraceError BAD_OPTION when an option is not of its form
