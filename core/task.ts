@@ -51,6 +51,8 @@ interface Facts {
   readonly version: number
   readonly totals: Totals
   readonly watermarks: readonly (number | null)[]
+  /** Deaths of lives whose commits took no record: they do not clear one that kills the process. */
+  readonly deaths?: number
   /** What was last said of event time to the stages behind. */
   readonly mark?: Mark
 }
@@ -204,6 +206,8 @@ export class Task {
   private mostBytes = EPOCH.bytes
   /** An epoch of this life has been handed to the store. */
   private begun = false
+  /** An epoch of this life that took a record has been handed to the store. */
+  private proven = false
   /** What lanes have done is being committed. */
   private flushing: Promise<void> = Promise.resolve()
   private pending: LaneChange[] = []
@@ -244,6 +248,7 @@ export class Task {
     this.epoch = this.opened.epoch
     this.life = runtime.id().replaceAll('-', '').slice(0, 16)
     const facts = this.opened.facts === undefined ? undefined : (JSON.parse(this.opened.facts) as Facts)
+    if (facts?.deaths) this.opened = { ...this.opened, deaths: this.opened.deaths + facts.deaths }
     if (facts) this.check(facts)
     if (facts && this.options.toDeadLetters) await this.setAside(facts)
     if (this.opened.deaths > 1) this.limit = Math.max(1, EPOCH.first >> (this.opened.deaths - 1))
@@ -488,7 +493,8 @@ export class Task {
     if (this.flow.synchronous) taken = this.runSynchronous(began)
     else taken = await this.runAsynchronous()
     const lasted = runtime.elapsed() - began
-    const first = !this.begun
+    const first = !this.proven
+    if (taken > 0) this.proven = true
     await this.commitEpoch()
     // with little to do, more records a commit are worth more than an early start; and what kills the process must not be
     // begun before what came first is durable, which would be taken for it
@@ -696,7 +702,7 @@ export class Task {
       )
       return undefined
     }
-    if (this.opened.deaths > DEATHS && !this.begun) {
+    if (this.opened.deaths > DEATHS && !this.proven) {
       this.deadLetter(
         source,
         record,
@@ -1224,6 +1230,7 @@ export class Task {
         late: this.previous.late + this.totals.late,
       },
       watermarks: this.flow.segments.map((segment) => stored(segment.clock.watermark)),
+      ...(this.proven || this.opened.deaths <= 1 ? {} : { deaths: this.opened.deaths }),
       ...(this.mark === undefined ? {} : { mark: this.mark }),
     }
   }

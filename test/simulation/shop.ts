@@ -197,7 +197,7 @@ export function expected({ shop, desk }: Input, { forgetful }: Variant): Expecte
         continue
       }
       const { id, who, at, flaw } = event
-      watermark = Math.max(watermark, at - LATENESS)
+      if (flaw !== 'kills') watermark = Math.max(watermark, at - LATENESS)
       const first = known.get(id)
       if (flaw === 'kills') letters.push(`${place} task`)
       else if (flaw === 'bad' || flaw === 'hangs') letters.push(`${place} check`)
