@@ -101,7 +101,7 @@ export async function sizeOfState({ json, ...place }: Options): Promise<void> {
 
 async function* entriesOf(inspector: Inspector, operator: string, { data, store }: StatePlace): AsyncGenerator<Entry> {
   const all = await inspector.slots()
-  const slots = all.filter(({ slot }) => slot.slice(0, slot.lastIndexOf('/')) === operator)
+  const slots = all.filter(({ slot }) => slot === operator || slot.slice(0, slot.lastIndexOf('/')) === operator)
   if (slots.length === 0) {
     const known = [...new Set(all.map(({ slot }) => slot.slice(0, slot.lastIndexOf('/'))))]
     throw new MillraceError(
