@@ -15,5 +15,5 @@ need('kafka', 'redis')('real systems under faults', () => {
       expect(Object.keys(kinds)).toEqual(
         expect.arrayContaining(['worker killed', 'worker stopped', 'worker came and went', 'broker restart']),
       )
-  }, 900_000)
+  }, 780_000)
 })

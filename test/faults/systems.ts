@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Admin, Kafka, logLevel, type Producer } from 'kafkajs'
+import type { Admin, Producer } from 'kafkajs'
 import { systemRuntime } from '../../core/runtime.ts'
 import { inspectRedis } from '../../state/redis-inspect.ts'
 import { chance } from '../simulation/chance.ts'
@@ -43,6 +43,11 @@ const TOPIC = 'shop.events'
 const PIPELINE = 'cart-abandonment'
 const FILE = join(ROOT, 'pipelines/cart-abandonment.ts')
 const sleep = (ms: number) => systemRuntime.sleep(ms)
+/** Milliseconds within which a worker that is asked to end has ended, and within which the last one has read all. */
+const DRAIN = 90_000
+const REST = 180_000
+/** Workers at once, those that come and go included. */
+const CROWD = 5
 
 /**
  * The cart job through a real Kafka and a state in a real Redis, while workers are killed, stopped, brought in and sent
@@ -74,27 +79,25 @@ export async function disturbSystems(
   }
   try {
     await kafka.topic(TOPIC, partitions)
-    const client = new Kafka({
-      clientId: 'test',
-      brokers: [`127.0.0.1:${toKafka.port}`],
-      logLevel: logLevel.NOTHING,
-      retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 1_000 },
-    })
-    const watch = new Stalls(client, partitions)
-    await watch.start()
+    const watch = new Stalls(await kafka.admin(), partitions)
+    watch.start()
+    const producer = await kafka.producer()
     for (let i = 0; i < workers; i++) crew.start()
-    const stop = new AbortController()
-    const producing = produce(client, lines, stop.signal)
+    let produced = 0
     const network = () => toKafka.counts.injected + toRedis.counts.injected
     const total = () => network() + Object.values(kinds).reduce((sum, n) => sum + n, 0)
     toKafka.random({ seed, rate: 0.03, delay: 100 })
     toRedis.random({ seed: seed + 1, rate: 0.05, delay: 100 })
     for (let turn = 0; total() < faults; turn++) {
       await sleep(100 + random.next() * 500)
+      // there is something to read all the time, to the last fault
+      const due = Math.ceil((lines.length * (total() + 1)) / faults)
+      if (due > produced) await produce(producer, lines.slice(produced, due))
+      produced = Math.max(produced, due)
       await oneFault(random.next(), { crew, kafka, toKafka, toRedis, random, turn, happened })
       say(`${total()} of ${faults} faults, ${network()} of them on the network`)
     }
-    await producing
+    if (produced < lines.length) await produce(producer, lines.slice(produced))
     toKafka.calm()
     toRedis.calm()
     const all = total()
@@ -102,7 +105,7 @@ export async function disturbSystems(
       for (const [kind, count] of Object.entries(counts.faults)) if (count > 0) kinds[`${proxy} ${kind}`] = count
     await crew.drain()
     const last = crew.start('--until-end')
-    const code = await last.ended
+    const code = await within(REST, last, 'has not read all')
     const lag = await watch.stop()
     const inspector = await inspectRedis({ url: redis.url, env: {} })
     const letters = await inspector.deadLetters.count()
@@ -111,7 +114,7 @@ export async function disturbSystems(
     const problems = [
       ...crew.problems,
       ...found.problems,
-      ...(code === 0 ? [] : [`the last worker ended with ${code}:\n${last.log()}`]),
+      ...(code === 0 ? [] : [`the last worker: ${code}\n${last.log()}`]),
     ]
     return {
       faults: all,
@@ -160,7 +163,7 @@ async function oneFault(draw: number, { crew, kafka, toKafka, toRedis, random, t
     happened('worker stopped')
     worker.kill('SIGSTOP')
     void sleep(500 + random.next() * 5_500).then(() => worker.kill('SIGCONT'))
-  } else if (draw < 0.6) {
+  } else if (draw < 0.6 && crew.size < CROWD) {
     happened('worker came and went')
     const guest = crew.start()
     void sleep(500 + random.next() * 3_000).then(() => guest.kill('SIGTERM'))
@@ -221,6 +224,10 @@ class Crew {
     return member
   }
 
+  get size(): number {
+    return this.members.size
+  }
+
   any(draw: number): Member | undefined {
     const all = [...this.members.values()]
     return all[Math.floor(draw * all.length)]
@@ -232,7 +239,12 @@ class Crew {
       member.kill('SIGCONT')
       member.kill('SIGTERM')
     }
-    await Promise.all(all.map(({ ended }) => ended))
+    await Promise.all(
+      all.map(async (member) => {
+        const code = await within(DRAIN, member, 'was asked to end, and has not')
+        if (typeof code === 'string') this.problems.push(`a worker ${code}:\n${member.log()}`)
+      }),
+    )
   }
 
   async kill(): Promise<void> {
@@ -242,17 +254,21 @@ class Crew {
   }
 }
 
-/** Brings the lines into the topic in their order, by visitor, once each although connections are cut. */
-async function produce(client: Kafka, lines: readonly string[], signal: AbortSignal): Promise<void> {
-  const producer: Producer = client.producer({ idempotent: true, maxInFlightRequests: 1 })
-  await producer.connect()
-  const chunk = 100
-  for (let at = 0; at < lines.length && !signal.aborted; at += chunk) {
-    const messages = lines.slice(at, at + chunk).map((value) => ({ key: visitorOf(value), value }))
-    await producer.send({ topic: TOPIC, messages })
-    await sleep(250)
-  }
-  await producer.disconnect()
+/** What a worker ends with; one that takes too long is killed, and that is said instead. */
+async function within(ms: number, member: Member, what: string): Promise<number | string | null> {
+  const late = new AbortController()
+  const code = await Promise.race([
+    member.ended,
+    systemRuntime.sleep(ms, late.signal).then(() => `${what} after ${ms / 1_000} s`),
+  ])
+  late.abort('in time')
+  if (typeof code === 'string') member.kill('SIGKILL')
+  return code
+}
+
+/** Brings lines into the topic in their order, by visitor. */
+async function produce(producer: Producer, lines: readonly string[]): Promise<void> {
+  await producer.send({ topic: TOPIC, messages: lines.map((value) => ({ key: visitorOf(value), value })) })
 }
 
 function visitorOf(line: string): string | null {
@@ -272,13 +288,12 @@ class Stalls {
   private stopped = false
   private watching: Promise<void> | undefined
 
-  constructor(client: Kafka, partitions: number) {
-    this.admin = client.admin()
+  constructor(admin: Admin, partitions: number) {
+    this.admin = admin
     this.partitions = partitions
   }
 
-  async start(): Promise<void> {
-    await this.admin.connect()
+  start(): void {
     this.watching = this.watch()
   }
 
@@ -286,17 +301,8 @@ class Stalls {
   async stop(): Promise<number> {
     this.stopped = true
     await this.watching
-    const look = () => this.look().catch(() => undefined)
-    let found = await look()
-    // its own connection may have been cut as well
-    for (let tries = 0; !found && tries < 40; tries++) {
-      await sleep(500)
-      found = await look()
-    }
-    if (!found) throw new Error('the broker does not say what is left to read')
-    const lag = found.reduce((sum, { high, offset }) => sum + high - offset, 0)
-    await this.admin.disconnect()
-    return lag
+    const found = await this.look()
+    return found.reduce((sum, { high, offset }) => sum + high - offset, 0)
   }
 
   private async watch(): Promise<void> {

@@ -29,6 +29,9 @@ process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
 })
 
+/** Milliseconds that a server may take until it is ready, on a machine that has much else to do. */
+const READY = 120_000
+
 /** Starts a program, and resolves when it has printed what says that it is ready. */
 export async function startServer(
   program: string,
@@ -52,7 +55,11 @@ export async function startServer(
     onEnd()
     onFailure(new Error(`${program} ended with ${signal ?? code} before it was ready:\n${printed.slice(-2_000)}`))
   })
-  await isReady
+  const late = setTimeout(() => {
+    onFailure(new Error(`${program} is not ready after ${READY} ms:\n${printed.slice(-2_000)}`))
+    child.kill('SIGKILL')
+  }, READY)
+  await isReady.finally(() => clearTimeout(late))
   return {
     pid: child.pid!,
     output: () => printed,

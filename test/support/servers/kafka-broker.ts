@@ -17,7 +17,7 @@ export interface KafkaBrokerOptions {
   readonly config?: Readonly<Record<string, string>>
   /** @default one that nobody holds */
   readonly port?: number
-  /** Where clients are told to come, in the place of its own port: a proxy's. */
+  /** Where clients are told to come, in the place of its own port: a proxy's. What the test itself does goes by another. */
   readonly advertised?: number
 }
 
@@ -57,16 +57,17 @@ export async function startKafka(options: KafkaBrokerOptions = {}): Promise<Kafk
   const certificate = tls ? makeCertificate(folder) : undefined
   const port = options.port ?? (await freePort())
   const controller = await freePort()
+  const own = options.advertised === undefined ? port : await freePort()
   const protocol = `${sasl.length > 0 ? 'SASL_' : ''}${tls ? 'SSL' : 'PLAINTEXT'}`
   const settings: Record<string, string> = {
     'process.roles': 'broker,controller',
     'node.id': '1',
     'controller.quorum.voters': `1@127.0.0.1:${controller}`,
-    listeners: `CLIENTS://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}`,
-    'advertised.listeners': `CLIENTS://127.0.0.1:${options.advertised ?? port}`,
+    listeners: `CLIENTS://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}${own === port ? '' : `,TEST://127.0.0.1:${own}`}`,
+    'advertised.listeners': `CLIENTS://127.0.0.1:${options.advertised ?? port}${own === port ? '' : `,TEST://127.0.0.1:${own}`}`,
     'inter.broker.listener.name': 'CLIENTS',
     'controller.listener.names': 'CONTROLLER',
-    'listener.security.protocol.map': `CLIENTS:${protocol},CONTROLLER:PLAINTEXT`,
+    'listener.security.protocol.map': `CLIENTS:${protocol},CONTROLLER:PLAINTEXT,TEST:PLAINTEXT`,
     'log.dirs': join(folder, 'data'),
     'auto.create.topics.enable': 'false',
     'group.initial.rebalance.delay.ms': '0',
@@ -110,7 +111,7 @@ export async function startKafka(options: KafkaBrokerOptions = {}): Promise<Kafk
   const closers: (() => Promise<void>)[] = []
   const kafka = new Kafka({
     clientId: 'test',
-    brokers: [`127.0.0.1:${port}`],
+    brokers: [`127.0.0.1:${own}`],
     logLevel: logLevel.NOTHING,
     retry: { initialRetryTime: 100, retries: 10 },
   })
