@@ -11,6 +11,7 @@ import type { ConnectorContext, Source } from './source.ts'
 import type { Store } from './store.ts'
 import type { OutputNode } from './stream.ts'
 import { type EpochBounds, Task, type TaskSource } from './task.ts'
+import type { Turns } from './turns.ts'
 
 export interface StageOptions {
   readonly plan: Plan
@@ -26,6 +27,7 @@ export interface StageOptions {
   readonly epoch: EpochBounds | undefined
   readonly inputs: Readonly<Record<string, Source>>
   readonly channels: Channels | undefined
+  readonly turns: Turns
   /** Of each channel from a stage before, how many tasks feed it, and how many partitions it has. */
   readonly fed: ReadonlyMap<string, Fed>
   /** Where all its tasks keep what their tables have no memory for. @default they have memory for all */
@@ -271,8 +273,19 @@ export class Stage {
   }
 
   private async openTask(partition: number): Promise<Task> {
-    const { store, context, maxPoison, reopen, dropState, renameState, toDeadLetters, epoch, cache, acceptOlder } =
-      this.options
+    const {
+      store,
+      context,
+      maxPoison,
+      reopen,
+      dropState,
+      renameState,
+      toDeadLetters,
+      epoch,
+      cache,
+      acceptOlder,
+      turns,
+    } = this.options
     const known = await this.group?.recorded(partition)
     const tables = Math.max(1, Object.values(this.plan.slots).filter((kind) => kind === 'table').length)
     const task: Task = new Task({
@@ -291,6 +304,7 @@ export class Stage {
       toDeadLetters,
       epoch,
       keys: this.keys,
+      turns,
       ...(cache && { cache: { ...cache, bytes: cache.bytes / (tables * this.partitions) } }),
       failed: (error) => this.taskFailed(partition, task, error),
       committed: () => {

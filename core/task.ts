@@ -30,6 +30,7 @@ import type {
   Store,
   StoredBatch,
 } from './store.ts'
+import type { Turns } from './turns.ts'
 import {
   copyClock,
   idleUntil,
@@ -53,8 +54,16 @@ interface Facts {
   readonly watermarks: readonly (number | null)[]
   /** Deaths of lives whose commits took no record: they do not clear one that kills the process. */
   readonly deaths?: number
+  /** The record that was last worked on alone, and how often in a row. */
+  readonly trial?: Trial
   /** What was last said of event time to the stages behind. */
   readonly mark?: Mark
+}
+
+interface Trial {
+  readonly source: string
+  readonly position: number
+  readonly times: number
 }
 
 interface StoredSource {
@@ -118,6 +127,8 @@ export interface TaskOptions {
   readonly cache?: { readonly directory: string; readonly bytes: number } | undefined
   /** Notes in which partition a key was given, where there are several. */
   readonly keys?: KeyWatch | undefined
+  /** Shared with the worker's other tasks. */
+  readonly turns: Turns
   /** Called after each epoch that became durable. */
   readonly committed?: () => void
   /** Called at the first thing that keeps the task from going on. */
@@ -134,8 +145,11 @@ const HEAD = 1_000
 const POISON = { window: 1_000, atLeast: 20 }
 /** Milliseconds of event time after which the stages behind are told of it, when no record tells them. */
 const MARK = 1_000
-/** Deaths in a row before the first commit, after which the first record itself is taken for the killer. */
-const DEATHS = 20
+/**
+ * Deaths in a row without a record committed, after which the process may be dying of the first one; and deaths while that
+ * was worked on alone, after which it is.
+ */
+const DEATHS = { suspicious: 10, alone: 10 }
 
 interface Element {
   readonly source: number
@@ -208,6 +222,10 @@ export class Task {
   private begun = false
   /** An epoch of this life that took a record has been handed to the store. */
   private proven = false
+  /** The record that this life works on alone, or the one before it did. */
+  private trial: Trial | undefined
+  /** The process died of that one often enough. */
+  private condemned = false
   /** What lanes have done is being committed. */
   private flushing: Promise<void> = Promise.resolve()
   private pending: LaneChange[] = []
@@ -289,6 +307,7 @@ export class Task {
       for (const segment of this.flow.segments)
         if (segment.clock.watermark === Infinity) segment.clock.watermark = this.taskWatermark()
     if (facts) this.previous = facts.totals
+    this.trial = facts?.trial
     this.version = facts?.version ?? 0
     this.mark = facts?.mark
     if (this.mark === 'end' && this.options.reopen) this.mark = undefined
@@ -324,7 +343,7 @@ export class Task {
 
   /** Runs until all sources have ended, or `stop`. Resolves when no further epoch will begin. */
   async run(): Promise<void> {
-    const { runtime } = this.options
+    const { runtime, turns } = this.options
     for (const lane of this.lanes) this.loops.push(lane.run())
     this.intakes = this.readers.map((reader) => new Intake(reader, runtime, this.stopping.signal, () => this.wake?.()))
     for (const [i, intake] of this.intakes.entries()) {
@@ -349,7 +368,8 @@ export class Task {
           continue
         }
         await this.linger()
-        await this.runEpoch()
+        if (this.proven || this.opened.deaths <= DEATHS.suspicious) await turns.beside(() => this.runEpoch())
+        else await turns.alone(() => this.tryAlone())
       }
       this.ended = this.clocks.every((clock) => clock.sealed)
       if (!this.begun && !this.killed.signal.aborted) await this.commitEpoch()
@@ -478,6 +498,32 @@ export class Task {
       else if (clock.watermark < watermark) watermark = clock.watermark
     }
     return silent && watermark === Number.POSITIVE_INFINITY ? Number.NEGATIVE_INFINITY : watermark
+  }
+
+  /** Works on the first record alone, having noted that: if the process dies now, it dies of this record. */
+  private async tryAlone(): Promise<void> {
+    const source = this.choose()
+    if (source >= 0) {
+      const times = this.isTried(source) ? this.trial!.times : 0
+      this.condemned = times >= DEATHS.alone
+      if (!this.condemned) {
+        const { position } = this.intakes[source]!.peek()!
+        this.trial = { source: this.options.sources[source]!.name, position, times: times + 1 }
+        await this.commitEpoch()
+        await this.settled()
+        if (this.choose() !== source) return
+      }
+    }
+    await this.runEpoch()
+    await this.settled()
+  }
+
+  /** Whether the next record of a source is the one that was last worked on alone. */
+  private isTried(source: number): boolean {
+    const { trial } = this
+    return (
+      trial?.source === this.options.sources[source]!.name && trial.position === this.intakes[source]!.peek()!.position
+    )
   }
 
   /** Takes input, runs the flow on it, and commits. */
@@ -702,13 +748,13 @@ export class Task {
       )
       return undefined
     }
-    if (this.opened.deaths > DEATHS && !this.proven) {
+    if (this.condemned && this.isTried(source)) {
       this.deadLetter(
         source,
         record,
         'task',
         'INTERNAL',
-        `the process died ${this.opened.deaths - 1} times while it worked on this record`,
+        `the process died ${this.trial!.times} times while it worked on this record and on no other`,
         stamp,
         decoded,
       )
@@ -1231,6 +1277,7 @@ export class Task {
       },
       watermarks: this.flow.segments.map((segment) => stored(segment.clock.watermark)),
       ...(this.proven || this.opened.deaths <= 1 ? {} : { deaths: this.opened.deaths }),
+      ...(this.proven || !this.trial ? {} : { trial: this.trial }),
       ...(this.mark === undefined ? {} : { mark: this.mark }),
     }
   }

@@ -14,6 +14,7 @@ import { type Fed, Stage, type StageTotals } from './stage.ts'
 import type { SinkStatus, SourceStatus, WorkerStatus } from './status.ts'
 import type { Store } from './store.ts'
 import type { EpochBounds } from './task.ts'
+import { Turns } from './turns.ts'
 
 export interface WorkerOptions {
   readonly pipeline: Pipeline
@@ -91,6 +92,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   }
   const directory = options.cache === false ? undefined : cacheFolder(options.dataDir)
   const fed = new Map<string, Fed>()
+  const turns = new Turns()
   try {
     for (const own of plans) {
       const stage = new Stage({
@@ -117,6 +119,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
         epoch: options.epoch,
         inputs,
         channels: options.channels,
+        turns,
         fed,
         ...(directory === undefined ? {} : { cache: { directory, bytes: STATE_MEMORY / plans.length } }),
         failed,

@@ -440,12 +440,15 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'deaths are not counted',
     breaks: 'a record that kills the process kills it for ever',
-    changes: [{ file: 'core/task.ts', from: 'this.opened.deaths > DEATHS', to: 'this.opened.deaths > 1_000_000' }],
+    changes: [{ file: 'core/task.ts', from: 'deaths <= DEATHS.suspicious', to: 'deaths <= 1_000_000' }],
   },
   {
     name: 'a death takes the first record',
     breaks: 'records that killed nobody are set aside',
-    changes: [{ file: 'core/task.ts', from: 'this.opened.deaths > DEATHS', to: 'this.opened.deaths > 1' }],
+    changes: [
+      { file: 'core/task.ts', from: 'deaths <= DEATHS.suspicious', to: 'deaths <= 1' },
+      { file: 'core/task.ts', from: 'times >= DEATHS.alone', to: 'times >= 1' },
+    ],
   },
   {
     name: 'dead keys are known',

@@ -79,8 +79,8 @@ class Raw implements RawRecord {
 /** What comes to a schedule, of all its sources. */
 export function inputOf(random: Chance, variant: Variant, start: number): Input {
   const partitions = Array.from({ length: variant.partitions }, (_, i) => i)
-  const killers = partitions.map((i) => variant.killer && i === 0)
-  const shop = partitions.map((i) => arrivals(random, variant, i, start, killers[i]!))
+  const killer = variant.killer ? random.one(partitions) : -1
+  const shop = partitions.map((i) => arrivals(random, variant, i, start, i === killer))
   return { shop, desk: variant.desk ? partitions.map((i) => purchases(random, variant, i, start)) : undefined }
 }
 
