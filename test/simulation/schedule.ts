@@ -103,7 +103,7 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
         disk,
         flush: (changes) => life.answer(random.whole(0, 20), () => fate(world, life, changes, variant.full)),
       }),
-      () => monitor.look(),
+      { look: () => monitor.look(), kill },
     )
     const reopen = seal === 'reopened'
     const mustFail = seal === 'refuses'
@@ -248,7 +248,12 @@ function shown({ task, epoch, staged = [], deadLetters = [], lanes = [] }: Chang
 }
 
 /** A store that cannot be read now and then. */
-function faulty(world: World, life: Life, store: Store, look: () => void): Store {
+function faulty(
+  world: World,
+  life: Life,
+  store: Store,
+  { look, kill }: { readonly look: () => void; readonly kill: () => void },
+): Store {
   const fails = (what: string, probability: number) => {
     if (world.fault(what, probability)) throw Object.assign(new Error(what), { code: 'STATE_FAILED' })
   }
@@ -261,7 +266,11 @@ function faulty(world: World, life: Life, store: Store, look: () => void): Store
     async commit(change) {
       const result = await store.commit(change)
       look()
-      return result
+      // what lanes seldom do is seldom followed by a kill
+      const seldom = change.lanes?.some(({ ungroup, replace }) => ungroup !== undefined || replace)
+      if (!seldom || !world.fault('kill behind a change of a lane', 0.15)) return result
+      kill()
+      return new Promise(() => undefined)
     },
     async body(task, name) {
       await life.answer(0, () => fails('a staged batch cannot be read', 0.005))
