@@ -75,6 +75,8 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
   /** With sources that have grown past their end: the next start must be refused, or is told to read on. */
   let seal: 'unbroken' | 'refuses' | 'reopened' = 'unbroken'
   let restartAt = world.now
+  /** A life has ended with everything done, and others still live. */
+  let waiting = false
   if (world.traced) world.note(`seed ${seed}: ${JSON.stringify(variant)}`)
 
   function kill(only?: Life): void {
@@ -92,6 +94,7 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
   }
 
   function begin(): Run {
+    waiting = false
     const life = createLife(world, runs.length + 1)
     const run: Run = { life, worker: undefined, ended: false }
     runs.push(run)
@@ -121,7 +124,11 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
       const whole = Object.values(sources).every(({ ended: end }) => end)
       const left = Object.values(sinks).some(({ stagedBatches }) => stagedBatches > 0)
       void over(`${state}, ${whole && !left ? 'with everything done' : 'drained'}`).then((lived) => {
-        if (!lived || !whole || left || runs.some((other) => !other.ended && !other.life.over)) return
+        if (!lived || !whole || left) return
+        if (othersLive()) {
+          waiting = progress.part === 1
+          return
+        }
         if (Object.values(sources).some(({ lag }) => lag !== 0)) violations.push('it ended, and its lag is not 0')
         if (progress.part === 1) finished = true
         else grow()
@@ -158,6 +165,10 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
     return run
   }
 
+  function othersLive(): boolean {
+    return runs.some(({ ended, life }) => !ended && !life.over)
+  }
+
   function grow(): void {
     progress.part = 1
     const grown = [...input.shop, ...(input.desk ?? [])].some((feed) => feed.some(({ part }) => part === 1))
@@ -183,6 +194,8 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
     const happened = await world.step()
     if (finished) break
     if (current.ended || current.life.over) {
+      // where nothing fails any more, a life would find nothing to do until the others' end
+      if (waiting && world.calm && happened && othersLive()) continue
       if (world.now >= restartAt) current = begin()
       else world.after(restartAt - world.now, () => undefined)
       continue
