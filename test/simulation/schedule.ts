@@ -67,7 +67,9 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
   const mails = createSystem({ world, name: 'mails', disk, kind: variant.mails, outages: variant.outages })
   const monitor = createMonitor(disk, variant, rows.taken)
   const stage: Stage = { world, variant, input, progress, rows, mails, kill }
+  /** Those that were not killed. */
   const runs: Run[] = []
+  let begun = 0
   let copy: (() => void) | undefined
   let putBack = false
   let crashes = 0
@@ -82,7 +84,8 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
   function kill(only?: Life): void {
     crashes++
     if (only) world.note(`life ${only.number} dies of a record`)
-    for (const { life } of runs) life.over = true
+    for (const { life } of runs) life.end()
+    runs.length = 0
     disk.crash()
     if (copy && world.fault('an old copy of the store is put back', 0.7)) {
       copy()
@@ -95,7 +98,7 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
 
   function begin(): Run {
     waiting = false
-    const life = createLife(world, runs.length + 1)
+    const life = createLife(world, ++begun)
     const run: Run = { life, worker: undefined, ended: false }
     runs.push(run)
     world.note(`life ${life.number} begins`)
@@ -116,6 +119,7 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
       await store.close()
       if (life.over) return false
       run.ended = true
+      run.worker = undefined
       world.note(`life ${life.number} ended: ${why}`)
       restartAt = world.now + RESTART
       return true
@@ -148,7 +152,7 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
       epoch: variant.epoch,
     }).then(
       (worker) => {
-        run.worker = worker
+        if (!run.ended) run.worker = worker
         // another, beside it, may have been told to, and have begun
         if (mustFail && seal !== 'reopened')
           violations.push('it read on past the end of a source without being told to')
@@ -166,7 +170,7 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
   }
 
   function othersLive(): boolean {
-    return runs.some(({ ended, life }) => !ended && !life.over)
+    return runs.some(({ ended }) => !ended)
   }
 
   function grow(): void {
@@ -219,7 +223,7 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
         : world.skew - random.whole(0, variant.jumps)
     } else if (current.worker && world.fault('drain', 0.001)) void current.worker.drain()
   }
-  for (const { life } of runs) life.over = true
+  for (const { life } of runs) life.end()
   monitor.look()
   const judged = judge({ variant, input, disk, rows, mails }, putBack)
   return {

@@ -127,38 +127,53 @@ function rest(): Promise<void> {
 export interface Life {
   readonly number: number
   readonly runtime: Runtime
-  over: boolean
+  readonly over: boolean
   /** Until then it is stopped, as by SIGSTOP: what it waits for comes to it afterwards. */
   stoppedUntil: number
   /** An answer that comes after so many simulated milliseconds, if the life lasts. */
   answer<T>(ms: number, give: () => T | Promise<T>): Promise<T>
   /** Resolves when something comes from outside after so many simulated milliseconds, or the signal aborts. */
   comes(ms: number, signal: AbortSignal): Promise<void>
+  /** From here on it is over, and what waited in it is freed. */
+  end(): void
 }
 
 export function createLife(world: World, number: number): Life {
+  /** What is to be called. The world keeps each until its time has come, and must not keep what a life had in work so long. */
+  const due = new Set<{ call: () => void }>()
+  let over = false
   /** Calls back while it lives and is not stopped; after a stop alarms come first, and then what came from outside. */
   const after = (ms: number, call: () => void, alarm = false) => {
+    const one = { call: over ? nothing : call }
+    if (!over) due.add(one)
     world.after(ms, function come() {
-      if (life.over) return
-      if (world.now < life.stoppedUntil) world.after(life.stoppedUntil - world.now + (alarm ? 0 : 1), come)
-      else call()
+      if (over) return
+      if (world.now < life.stoppedUntil) {
+        world.after(life.stoppedUntil - world.now + (alarm ? 0 : 1), come)
+        return
+      }
+      due.delete(one)
+      one.call()
     })
+    return one
   }
   const wait = (ms: number, signal: AbortSignal | undefined, alarm: boolean) =>
     new Promise<void>((resolve) => {
-      if (life.over) return
+      if (over) return
       if (signal?.aborted) return resolve()
       const wake = () => {
         signal?.removeEventListener('abort', wake)
-        if (!life.over) resolve()
+        one.call = nothing
+        if (!over) resolve()
       }
       signal?.addEventListener('abort', wake, { once: true })
-      after(ms, wake, alarm)
+      const one = after(ms, wake, alarm)
     })
   const life: Life = {
     number,
-    over: false,
+    get over() {
+      return over
+    },
     stoppedUntil: 0,
     answer: (ms, give) =>
       new Promise((resolve, reject) => {
@@ -172,6 +187,11 @@ export function createLife(world: World, number: number): Life {
           }
         })
       }),
+    end() {
+      over = true
+      for (const one of due) one.call = nothing
+      due.clear()
+    },
     comes: (ms, signal) => wait(ms, signal, false),
     runtime: {
       now: () => world.now + world.skew,
@@ -185,3 +205,5 @@ export function createLife(world: World, number: number): Life {
   }
   return life
 }
+
+function nothing(): void {}
