@@ -22,24 +22,22 @@ export interface BreakerOptions {
 
 /** A circuit breaker on the runtime's clock. */
 export function createBreaker(runtime: Runtime, { failures: bound = 5, reset = 1_000 }: BreakerOptions = {}): Breaker {
-  let state: BreakerState = { kind: 'closed', failures: 0 }
-  return {
-    wait: () => (state.kind === 'open' ? Math.max(0, state.until - runtime.elapsed()) : 0),
+  const breaker = {
+    state: { kind: 'closed', failures: 0 } as BreakerState,
+    wait: () => (breaker.state.kind === 'open' ? Math.max(0, breaker.state.until - runtime.elapsed()) : 0),
     succeeded() {
-      state = { kind: 'closed', failures: 0 }
+      breaker.state = { kind: 'closed', failures: 0 }
     },
     failed() {
-      const failures = state.failures + 1
-      if (failures < bound) state = { kind: 'closed', failures }
+      const failures = breaker.state.failures + 1
+      if (failures < bound) breaker.state = { kind: 'closed', failures }
       else
-        state = {
+        breaker.state = {
           kind: 'open',
           failures,
           until: runtime.elapsed() + Math.min(30_000, reset * 2 ** Math.min(10, failures - bound)),
         }
     },
-    get state() {
-      return state
-    },
   }
+  return breaker
 }

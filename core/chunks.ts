@@ -222,17 +222,11 @@ export function createChunks({ memory, spill }: ChunksOptions) {
     free,
     shrink,
     close,
-    get open(): Chunk {
-      return open
-    },
+    isOpen: (chunk: Chunk): boolean => chunk === open,
     /** Bytes in memory. */
-    get held(): number {
-      return held
-    },
+    held: (): number => held,
     /** Bytes of the spill file. */
-    get spilled(): number {
-      return fileEnd
-    },
+    spilled: (): number => fileEnd,
   }
   return chunks
 }

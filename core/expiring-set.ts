@@ -1,3 +1,4 @@
+import { Amounts } from './amounts.ts'
 import { damaged, HEADER_BYTES, readHeader, requireFormat, viewOf, writeHeader } from './blob.ts'
 import { fingerprinter } from './fingerprint.ts'
 import { createShards, type Shard } from './shards.ts'
@@ -106,7 +107,12 @@ export function createExpiringSet({ within, clock, journal, secret }: ExpiringSe
     entries.at = at
   }
 
-  const structure = {
+  const amounts = new Amounts({
+    memory: () => shards.bytes + log.byteLength + before.byteLength,
+    size: () => shards.size(),
+    live: () => shards.size() * EXPIRING_SET_ENTRY_BYTES,
+  })
+  const structure = Object.assign(amounts, {
     format: EXPIRING_SET_FORMAT,
 
     add(key: string, time: number): 'added' | 'present' | 'expired' {
@@ -177,22 +183,9 @@ export function createExpiringSet({ within, clock, journal, secret }: ExpiringSe
       for (const entries of stored) loadSome(entries, 0, 0)
     },
 
-    get memory(): number {
-      return shards.bytes + log.byteLength + before.byteLength
-    },
-
-    get size(): number {
-      return shards.size
-    },
-
-    /** Bytes that the keys would take in one blob. */
-    get live(): number {
-      return shards.size * EXPIRING_SET_ENTRY_BYTES
-    },
-
     close(): void {},
-  } satisfies ExpiringSet & StateStructure & { readonly live: number; close(): void }
-  return structure
+  })
+  return structure satisfies ExpiringSet & StateStructure & { readonly live: number; close(): void }
 }
 
 /** A blob's entries, of which those before the word `at` have been loaded. */

@@ -22,20 +22,28 @@ export interface Fingerprinter {
 export function fingerprinter(secret: Uint8Array): Fingerprinter {
   let derived = keys.get(secret)
   if (!derived) {
-    derived = createHash('sha256').update('millrace fingerprint').update(secret).digest()
+    const digest = createHash('sha256').update('millrace fingerprint').update(secret).digest()
+    derived = { narrow: subkeys(words(digest, 0)), wide: subkeys(words(digest, 16)) }
     keys.set(secret, derived)
   }
-  return chaskey(words(derived, 0), words(derived, 16))
+  return keyed(derived)
 }
 
 /** Of each store's secret, what was derived from it. */
-const keys = new WeakMap<Uint8Array, Buffer>()
+const keys = new WeakMap<Uint8Array, Subkeys>()
+
+/** See `subkeys`. */
+interface Subkeys {
+  readonly narrow: Int32Array
+  readonly wide: Int32Array
+}
 
 /** Chaskey-12 under one key for texts of bytes, and another for the rest. */
 export function chaskey(narrow: Int32Array, wide: Int32Array): Fingerprinter {
-  const narrowKeys = subkeys(narrow)
-  const wideKeys = subkeys(wide)
+  return keyed({ narrow: subkeys(narrow), wide: subkeys(wide) })
+}
 
+function keyed({ narrow: narrowKeys, wide: wideKeys }: Subkeys): Fingerprinter {
   /** Gives all units of the text or-ed together, so that the caller sees one that was no byte. */
   function mac(text: string, keys: Int32Array): number {
     const length = text.length

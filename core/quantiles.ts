@@ -7,16 +7,24 @@ import type { Quantiles } from './status.ts'
 export class QuantileSketch {
   private readonly counts = new Map<number, number>()
   private total = 0
+  /** What was said last, until something is added: a status is asked for far more often than most sinks answer. */
+  private said: Quantiles | undefined
 
   add(value: number, times = 1): void {
     const bucket = value <= 1 ? 0 : Math.round(Math.log(value) / LOG_WIDTH)
     this.counts.set(bucket, (this.counts.get(bucket) ?? 0) + times)
     this.total += times
+    this.said = undefined
   }
 
   addAll(other: QuantileSketch): void {
     for (const [bucket, count] of other.counts) this.counts.set(bucket, (this.counts.get(bucket) ?? 0) + count)
     this.total += other.total
+    this.said = undefined
+  }
+
+  get empty(): boolean {
+    return this.total === 0
   }
 
   at(quantile: number): number | null {
@@ -31,7 +39,8 @@ export class QuantileSketch {
   }
 
   get quantiles(): Quantiles {
-    return { p50: this.at(0.5), p99: this.at(0.99) }
+    this.said ??= { p50: this.at(0.5), p99: this.at(0.99) }
+    return this.said
   }
 }
 

@@ -25,6 +25,8 @@ export class RecentSketch {
   /** Null when nothing came of late. */
   get quantiles(): Quantiles {
     this.turn()
+    if (this.before.empty) return this.now.quantiles
+    if (this.now.empty) return this.before.quantiles
     const both = new QuantileSketch()
     both.addAll(this.before)
     both.addAll(this.now)

@@ -29,7 +29,7 @@ export interface Shards {
   /** Every shard once. */
   all(): Shard[]
   /** Slots that are used and not gone. */
-  readonly size: number
+  size(): number
   /** Bytes held. */
   readonly bytes: number
 }
@@ -62,9 +62,7 @@ export function createShards(width: number, dead: (shard: Shard, at: number) => 
     reserve,
     inRankOrder,
     all,
-    get size(): number {
-      return all().reduce((sum, { used, gone }) => sum + used - gone, 0)
-    },
+    size: () => all().reduce((sum, { used, gone }) => sum + used - gone, 0),
   }
 
   function make(slots: number, depth: number, prefix: number): Shard {

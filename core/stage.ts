@@ -169,7 +169,7 @@ export class Stage {
 
   /** Takes no further records. */
   stop(): void {
-    this.stopping.abort()
+    this.stopping.abort('stopped')
     for (const task of this.tasks.values()) task.stop()
     this.checkFinished()
   }

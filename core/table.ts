@@ -1,3 +1,4 @@
+import { Amounts } from './amounts.ts'
 import { damaged, HEADER_BYTES, readHeader, requireFormat, viewOf, writeHeader } from './blob.ts'
 import { type Chunk, createChunks } from './chunks.ts'
 import { DELETED, ENTRY_HEAD_BYTES, entryBytes, readText, sameKey, sameText, textBytes, writeEntry } from './entry.ts'
@@ -316,7 +317,7 @@ export function createTable<V>({
     for (let looked = Math.max(64, byId.length >> 4); looked > 0 && left > 0; looked--) {
       hand = hand + 1 < byId.length ? hand + 1 : 1
       const chunk = byId[hand]
-      if (chunk === undefined || chunk === chunks.open) continue
+      if (chunk === undefined || chunks.isOpen(chunk)) continue
       if (chunk.live * 2 > chunk.count && (chunk.oldest + chunk.newest) / 2 + ttl > settled) continue
       left -= chunk.length
       collect(chunk)
@@ -421,7 +422,23 @@ export function createTable<V>({
     return false
   }
 
-  const table = {
+  const amounts = new Amounts({
+    memory: () => chunks.held() + shards.bytes + scratch.byteLength + youngBytes * 2,
+    size() {
+      let size = shards.size()
+      for (const hot of dirty) {
+        if (hot.dirty) size += (hot.exists ? 1 : 0) - (find(hot.key, hot.f0, hot.f1, hot.chunk, hot.offset) ? 1 : 0)
+      }
+      return size
+    },
+    live() {
+      let sum = 0
+      for (const chunk of chunks.byId)
+        if (chunk !== undefined && chunk.count > 0) sum += (chunk.length * chunk.live) / chunk.count
+      return Math.round(sum)
+    },
+  })
+  const table = Object.assign(amounts, {
     format: TABLE_FORMAT,
 
     get(key: string): V | undefined {
@@ -586,26 +603,6 @@ export function createTable<V>({
     close(): void {
       chunks.close()
     },
-
-    get memory(): number {
-      return chunks.held + shards.bytes + scratch.byteLength + youngBytes * 2
-    },
-
-    get size(): number {
-      let { size } = shards
-      for (const hot of dirty) {
-        if (hot.dirty) size += (hot.exists ? 1 : 0) - (find(hot.key, hot.f0, hot.f1, hot.chunk, hot.offset) ? 1 : 0)
-      }
-      return size
-    },
-
-    /** Bytes that the values would take in one blob, about. */
-    get live(): number {
-      let sum = 0
-      for (const chunk of chunks.byId)
-        if (chunk !== undefined && chunk.count > 0) sum += (chunk.length * chunk.live) / chunk.count
-      return Math.round(sum)
-    },
-  } satisfies Table<V> & StateStructure & { readonly live: number; close(): void }
-  return table
+  })
+  return table satisfies Table<V> & StateStructure & { readonly live: number; close(): void }
 }

@@ -388,7 +388,8 @@ export class Task {
 
   /** Takes no further records; the epoch under way ends as usual. */
   stop(): void {
-    this.stopping.abort()
+    // with a reason of their own, none is made for the signals, which would cost more than the rest
+    this.stopping.abort('stopped')
     this.wake?.()
   }
 
@@ -404,11 +405,11 @@ export class Task {
   /** Ends everything: deliveries under way are given up, as unknown. */
   async close(): Promise<void> {
     this.stop()
-    this.killed.abort()
+    this.killed.abort('the worker is stopping')
     await Promise.allSettled(this.readers.map((reader) => reader.close()))
     const limit = new AbortController()
     await Promise.race([Promise.allSettled(this.loops), this.options.runtime.sleep(5_000, limit.signal)])
-    limit.abort()
+    limit.abort('closed')
     await this.flush().catch(() => undefined)
   }
 
@@ -418,7 +419,7 @@ export class Task {
 
   private fail(error: unknown): void {
     this.stop()
-    this.killed.abort()
+    this.killed.abort('the worker is stopping')
     this.options.failed(error)
   }
 

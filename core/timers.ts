@@ -1,3 +1,4 @@
+import { Amounts } from './amounts.ts'
 import { damaged, HEADER_BYTES, readHeader, requireFormat, viewOf, writeHeader } from './blob.ts'
 import { DELETED, readText, textBytes, writeText } from './entry.ts'
 import { fingerprinter } from './fingerprint.ts'
@@ -214,7 +215,12 @@ export function createTimers({ journal, secret }: TimersOptions) {
     if (left !== 0) throw damaged(format, `its header says ${entries} entries, and it has others`)
   }
 
-  const structure = {
+  const amounts = new Amounts({
+    memory: () => index.bytes + times.length * 33 + keys.length * 48,
+    size: () => count,
+    live: () => count * 48,
+  })
+  const structure = Object.assign(amounts, {
     format: TIMERS_FORMAT,
 
     set(key: string, time: number): void {
@@ -328,23 +334,10 @@ export function createTimers({ journal, secret }: TimersOptions) {
       for (let place = (count >> 1) - 1; place >= 0; place--) sink(place)
     },
 
-    get memory(): number {
-      return index.bytes + times.length * 33 + keys.length * 48
-    },
-
-    get size(): number {
-      return count
-    },
-
-    /** Bytes that the timers would take in one blob, about. */
-    get live(): number {
-      return count * 48
-    },
-
     close(): void {},
-  } satisfies Timers &
+  })
+  return structure satisfies Timers &
     StateStructure & { peek(): Timer | undefined; take(): Timer; readonly live: number; close(): void }
-  return structure
 }
 
 /**

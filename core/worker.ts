@@ -157,17 +157,17 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       const limit = new AbortController()
       draining.signal.addEventListener(
         'abort',
-        () => void runtime.sleep(drain, limit.signal).then(() => limit.abort()),
+        () => void runtime.sleep(drain, limit.signal).then(() => limit.abort('over')),
         { once: true },
       )
-      if (draining.signal.aborted) void runtime.sleep(drain, limit.signal).then(() => limit.abort())
+      if (draining.signal.aborted) void runtime.sleep(drain, limit.signal).then(() => limit.abort('over'))
       await Promise.all(stages.map((stage) => stage.delivered(limit.signal)))
-      limit.abort()
+      limit.abort('over')
     }
     await sample()
     state = failure === undefined ? 'ended' : 'failed'
     const last = status()
-    draining.abort()
+    draining.abort('ending')
     await Promise.all(stages.map((stage) => stage.close()))
     measured(last)
     if (failure !== undefined)
@@ -258,12 +258,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     done,
     async drain() {
       if (state === 'running') state = 'draining'
-      draining.abort()
+      draining.abort('ending')
       for (const stage of stages) stage.stop()
       await done.catch(() => undefined)
     },
     async abort() {
-      draining.abort()
+      draining.abort('ending')
       await Promise.all(stages.map((stage) => stage.close()))
       await done.catch(() => undefined)
     },

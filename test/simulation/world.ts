@@ -46,7 +46,6 @@ export function createWorld({ seed, without, trace }: WorldOptions): World {
   const random = chance(seed)
   const events: Event[] = []
   const faults: { number: number; kind: string }[] = []
-  let now = START
   let order = 0
   let drawn = 0
   let names = 0
@@ -80,19 +79,17 @@ export function createWorld({ seed, without, trace }: WorldOptions): World {
     return first
   }
 
-  const world: World = {
+  const world = {
     random,
+    now: START,
     skew: 0,
     calm: false,
     faults,
     traced: trace !== undefined,
-    get now() {
-      return now
+    after(ms: number, call: () => void): void {
+      push({ at: world.now + ms, order: order++, call })
     },
-    after(ms, call) {
-      push({ at: now + ms, order: order++, call })
-    },
-    fault(kind, probability) {
+    fault(kind: string, probability: number): boolean {
       // drawn whether or not it may happen, so that leaving one out changes nothing before it
       const happens = random.yes(probability)
       if (!happens || world.calm) return false
@@ -102,18 +99,18 @@ export function createWorld({ seed, without, trace }: WorldOptions): World {
       world.note(`fault ${number}: ${kind}`)
       return true
     },
-    note(text) {
-      trace?.(`${(now - START).toFixed(0).padStart(9)} ms  ${text}`)
+    note(text: string): void {
+      trace?.(`${(world.now - START).toFixed(0).padStart(9)} ms  ${text}`)
     },
-    async step() {
+    async step(): Promise<boolean> {
       await rest()
       const event = pop()
       if (event === undefined) return false
-      now = Math.max(now, event.at)
+      world.now = Math.max(world.now, event.at)
       event.call()
       return true
     },
-    name: () => `${(++names).toString(16).padStart(8, '0')}-${seed.toString(16).padStart(8, '0')}`,
+    name: (): string => `${(++names).toString(16).padStart(8, '0')}-${seed.toString(16).padStart(8, '0')}`,
   }
   return world
 }
@@ -141,13 +138,12 @@ export interface Life {
 export function createLife(world: World, number: number): Life {
   /** What is to be called. The world keeps each until its time has come, and must not keep what a life had in work so long. */
   const due = new Set<{ call: () => void }>()
-  let over = false
   /** Calls back while it lives and is not stopped; after a stop alarms come first, and then what came from outside. */
   const after = (ms: number, call: () => void, alarm = false) => {
-    const one = { call: over ? nothing : call }
-    if (!over) due.add(one)
+    const one = { call: life.over ? nothing : call }
+    if (!life.over) due.add(one)
     world.after(ms, function come() {
-      if (over) return
+      if (life.over) return
       if (world.now < life.stoppedUntil) {
         world.after(life.stoppedUntil - world.now + (alarm ? 0 : 1), come)
         return
@@ -159,21 +155,19 @@ export function createLife(world: World, number: number): Life {
   }
   const wait = (ms: number, signal: AbortSignal | undefined, alarm: boolean) =>
     new Promise<void>((resolve) => {
-      if (over) return
+      if (life.over) return
       if (signal?.aborted) return resolve()
       const wake = () => {
         signal?.removeEventListener('abort', wake)
         one.call = nothing
-        if (!over) resolve()
+        if (!life.over) resolve()
       }
       signal?.addEventListener('abort', wake, { once: true })
       const one = after(ms, wake, alarm)
     })
-  const life: Life = {
+  const life: Life & { over: boolean } = {
     number,
-    get over() {
-      return over
-    },
+    over: false,
     stoppedUntil: 0,
     answer: (ms, give) =>
       new Promise((resolve, reject) => {
@@ -188,7 +182,7 @@ export function createLife(world: World, number: number): Life {
         })
       }),
     end() {
-      over = true
+      life.over = true
       for (const one of due) one.call = nothing
       due.clear()
     },
