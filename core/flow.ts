@@ -97,6 +97,8 @@ export class Flow {
     number,
     { handlers: OperatorHandlers<unknown>; output: { to: Subscriber<unknown> | undefined }; sides: Map<string, Fan> }
   >()
+  /** Nodes whose stream is listened to once, for all that want it. */
+  private readonly shared: ReadonlySet<number>
   private heads: Fan[] = []
   private entrances: { level: number; fan: Fan }[] = []
   private ends: Subscriber<unknown>[] = []
@@ -114,6 +116,7 @@ export class Flow {
     this.host = host
     this.segments = Array.from({ length: plan.levels }, () => new Segment())
     this.synchronous = plan.levels === 1
+    this.shared = sharedOf(plan)
     for (const node of plan.nodes) this.start(node)
   }
 
@@ -408,13 +411,7 @@ export class Flow {
     this.heads = []
     const { plan } = this
     const streams = new Map<number, Observable<unknown>>()
-    const consumers = new Map<number, number>()
-    for (const node of plan.nodes)
-      for (const input of node.inputs) consumers.set(input, (consumers.get(input) ?? 0) + 1)
-    for (const output of plan.outputs) consumers.set(output.input, (consumers.get(output.input) ?? 0) + 1)
     const connections: (() => void)[] = []
-    // it must run even if nobody wants more of it than what it lays aside
-    const laidAside = new Set(plan.nodes.flatMap(({ node, inputs }) => (node.kind === 'side' ? inputs : [])))
 
     /** The stream of a node as a consumer in a segment sees it. */
     const at = (id: number, level: number): Observable<unknown> => {
@@ -472,7 +469,7 @@ export class Flow {
         }
         stream = this.bound(node, made, inputs)
       }
-      if ((consumers.get(node.id) ?? 0) > 1 || laidAside.has(node.id)) {
+      if (this.shared.has(node.id)) {
         const shared = new Fan()
         const input = stream
         connections.push(() => shared.listen(input))
@@ -679,4 +676,11 @@ function mergeAll(inputs: readonly Observable<unknown>[], names: readonly string
 /** The text of what failed, for a dead letter. */
 export function failureText(error: unknown): { code: string; reason: string } {
   return { code: error instanceof MillraceError ? error.code : 'OPERATOR_THREW', reason: messageOf(error) }
+}
+
+/** Nodes that several others want; and those that must run even if nobody wants more of them than what they lay aside. */
+function sharedOf({ nodes, outputs }: Plan): ReadonlySet<number> {
+  const consumers = [...nodes.flatMap(({ inputs }) => inputs), ...outputs.map(({ input }) => input)]
+  const several = consumers.filter((id, i) => consumers.indexOf(id) < i)
+  return new Set([...several, ...nodes.flatMap(({ node, inputs }) => (node.kind === 'side' ? inputs : []))])
 }
