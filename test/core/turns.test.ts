@@ -111,7 +111,7 @@ test('of two partitions in one process, the one with the record that kills it lo
     // the calls of the second partition are on their way whenever the first kills the process
     const call = (value: string) =>
       life.answer(value < 'c' ? 10 : 1_000, () => {
-        if (value === 'KILLER') life.over = true
+        if (value === 'KILLER') life.end()
         return value
       })
     void startWorker({
