@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { parseArgs, promisify } from 'node:util'
 import type { DriverName } from '../kafka/driver.ts'
 import { startKafka } from '../test/support/servers/kafka-broker.ts'
-import { fetchKafkaJars } from '../test/support/servers/kafka-jars.ts'
+import { KAFKA } from '../test/support/servers/maven.ts'
 
 /**
  * `npx node --conditions=source bench/kafka-drivers.ts`: the two drivers by turns on one broker, each in a process of its
@@ -27,7 +27,7 @@ export interface DriverRun {
 }
 
 const run = promisify(execFile)
-await fetchKafkaJars()
+await KAFKA.fetch()
 const broker = await startKafka()
 const runs: Record<DriverName, DriverRun[]> = { kafkajs: [], platformatic: [] }
 try {

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { javaProgram } from './jars.ts'
+import { mavenJars } from '../../test/support/servers/maven.ts'
 
 /** A program of the bench that prints JSON lines. */
 export interface Child<L> {
@@ -14,6 +15,10 @@ export interface Child<L> {
   /** Asks it to end, and waits until it has. */
   stop(): Promise<void>
 }
+
+const JAVA = join(import.meta.dirname, '../kafka-streams')
+/** Kafka Streams, and what its programs need. */
+export const STREAMS = mavenJars('Kafka Streams', join(JAVA, 'pom.xml'))
 
 const running = new Set<ChildProcess>()
 const killAll = () => {
@@ -30,7 +35,7 @@ export function startNode<L>(script: string, args: readonly string[], keep = fal
 
 /** Starts one of the Java programs. */
 export function startJava<L>(name: 'ShopLoad' | 'CartStreams', args: readonly string[], heap = '1g') {
-  return start<L>('java', javaProgram(name, args, heap), false)
+  return start<L>('java', [`-Xmx${heap}`, '-cp', STREAMS.classPath, join(JAVA, `${name}.java`), ...args], false)
 }
 
 function start<L>(program: string, args: readonly string[], keep: boolean): Child<L> {

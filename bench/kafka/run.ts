@@ -2,10 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { startKafka } from '../../test/support/servers/kafka-broker.ts'
+import { KAFKA } from '../../test/support/servers/maven.ts'
 import { startRedis } from '../../test/support/servers/redis-server.ts'
 import { eventsFile } from '../events.ts'
-import { type Broker, startBroker } from './broker.ts'
-import { type Child, startJava, startNode, until } from './child.ts'
+import { type Child, STREAMS, startJava, startNode, until } from './child.ts'
 import { inTopics, inWarehouse, type Outputs } from './outputs.ts'
 import { type Use, useOf } from './use.ts'
 import type { BenchWorkerOptions } from './worker.ts'
@@ -63,27 +64,30 @@ interface Case {
 
 /** Whether the group's offsets say that all was read and committed. */
 async function committed(group: string, topic: string, total: number): Promise<boolean> {
-  const [offsets] = await broker.admin.fetchOffsets({ groupId: group, topics: [topic] })
+  const [offsets] = await admin.fetchOffsets({ groupId: group, topics: [topic] })
   return offsets!.partitions.reduce((sum, { offset }) => sum + Math.max(0, Number(offset)), 0) >= total
 }
 
-const broker = await startBroker()
+for (const jars of [KAFKA, STREAMS]) await jars.fetch()
+// the settings of one that lives for long
+const broker = await startKafka({ jvm: ['-Xmx1g'] })
+const admin = await broker.admin()
 const redis = await startRedis()
 
 const raw: Case = {
   name: 'raw consumer',
   topics: [],
-  start: async ({ topic, group }) => [startNode('raw-consumer.ts', [broker.address, topic, group])],
+  start: async ({ topic, group }) => [startNode('raw-consumer.ts', [broker.brokers, topic, group])],
 }
 
 const millrace = (sink: 'kafka' | 'clickhouse', workers: number): Case => ({
   name: `millrace, Kafka to ${sink === 'kafka' ? 'Kafka' : 'ClickHouse'}, ${workers} ${workers === 1 ? 'worker' : 'workers'}`,
   topics: sink === 'kafka' ? ['events', 'carts'] : [],
-  outputs: (group, folder) => (sink === 'kafka' ? inTopics(broker.address, group) : inWarehouse(folder)),
+  outputs: (group, folder) => (sink === 'kafka' ? inTopics(broker.brokers, group) : inWarehouse(folder)),
   start: async ({ topic, group, folder }) =>
     Array.from({ length: workers }, () => {
       const options: BenchWorkerOptions = {
-        brokers: broker.address,
+        brokers: broker.brokers,
         topic,
         group,
         sink,
@@ -98,8 +102,8 @@ const millrace = (sink: 'kafka' | 'clickhouse', workers: number): Case => ({
 const streams: Case = {
   name: 'Kafka Streams, exactly_once_v2, RocksDB, 2 threads',
   topics: ['events', 'carts', 'dead'],
-  start: async ({ topic, group, folder }) => [startJava('CartStreams', [broker.address, topic, group, folder, '2'])],
-  outputs: (group) => inTopics(broker.address, group),
+  start: async ({ topic, group, folder }) => [startJava('CartStreams', [broker.brokers, topic, group, folder, '2'])],
+  outputs: (group) => inTopics(broker.brokers, group),
 }
 
 const CASES: Readonly<Record<string, Case>> = {
@@ -111,14 +115,6 @@ const CASES: Readonly<Record<string, Case>> = {
   streams,
 }
 const wanted = values.cases === '' ? Object.keys(CASES) : values.cases.split(',')
-
-async function makeTopics(broker: Broker, names: readonly string[]): Promise<void> {
-  if (names.length === 0) return
-  await broker.admin.createTopics({
-    waitForLeaders: true,
-    topics: names.map((topic) => ({ topic, numPartitions: PARTITIONS })),
-  })
-}
 
 /** Runs a case in a folder and under a name of its own. */
 async function running<T>(
@@ -133,10 +129,7 @@ async function running<T>(
 ): Promise<T> {
   const group = `bench-${++made}`
   const folder = join(root, group)
-  await makeTopics(
-    broker,
-    topics.map((name) => `${group}.${name}`),
-  )
+  for (const name of topics) await broker.topic(`${group}.${name}`, PARTITIONS)
   const all: Child<Done>[] = []
   const begin = async () => {
     const programs = await start({ topic, group, folder })
@@ -149,7 +142,7 @@ async function running<T>(
     // A profile is written by a program that ends by itself.
     await Promise.all(all.map((program) => (values.profile ? program.stop() : program.kill())))
     if (topics.length > 0)
-      await broker.admin.deleteTopics({ topics: topics.map((name) => `${group}.${name}`) }).catch(() => undefined)
+      await admin.deleteTopics({ topics: topics.map((name) => `${group}.${name}`) }).catch(() => undefined)
     rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
   }
 }
@@ -170,7 +163,7 @@ async function throughput(of: Case, topic: string, total: number): Promise<Figur
         own: sum(own, 'cpuSeconds'),
         memory: sum(own, 'memoryMB'),
         warehouse: sum(warehouse, 'cpuSeconds'),
-        broker: useOf(broker.pid).cpuSeconds,
+        broker: useOf(broker.pid!).cpuSeconds,
       }
     }
     await until(() => sumOf(programs, 'read') > 0 || undefined, programs)
@@ -218,14 +211,14 @@ interface Seen {
 
 async function delay(of: Case, file: string, bytes: number, rate: number, seconds: number): Promise<Delay> {
   const topic = `live-${++made}`
-  await makeTopics(broker, [topic])
+  await broker.topic(topic, PARTITIONS)
   return running(of, topic, async (programs, group, again) => {
     const intoKafka = of.topics.length > 0
-    const watch = intoKafka ? startNode<Seen>('watch-topic.ts', [broker.address, `${group}.events`], true) : undefined
+    const watch = intoKafka ? startNode<Seen>('watch-topic.ts', [broker.brokers, `${group}.events`], true) : undefined
     const load = startJava<Done>(
       'ShopLoad',
       [
-        broker.address,
+        broker.brokers,
         topic,
         String(PARTITIONS),
         file,
@@ -281,9 +274,9 @@ try {
   const report: Record<string, Record<string, Figures & { latency?: Delay }>> = {}
   for (const bytes of values.sizes.split(',').map(Number)) {
     const topic = `shop-${bytes}`
-    await makeTopics(broker, [topic])
+    await broker.topic(topic, PARTITIONS)
     const filled = startJava<{ sent: number; seconds: number }>('ShopLoad', [
-      broker.address,
+      broker.brokers,
       topic,
       String(PARTITIONS),
       file,
@@ -312,7 +305,7 @@ try {
   if (values.json) console.log(JSON.stringify(report))
 } finally {
   await redis.remove()
-  await broker.close()
+  await broker.remove()
   rmSync(root, { recursive: true, force: true, maxRetries: 5 })
 }
 process.exit()

@@ -9,7 +9,7 @@ import type { DriverName } from '../../kafka/driver.ts'
 import type { KafkaRecord } from '../../kafka/records.ts'
 import { type KafkaOptions, kafkaSource } from '../../sources/kafka.ts'
 import { type KafkaBroker, startKafka } from '../support/servers/kafka-broker.ts'
-import { KAFKA_JARS } from '../support/servers/kafka-jars.ts'
+import { KAFKA } from '../support/servers/maven.ts'
 import { need } from '../support/servers/need.ts'
 import { connectorContext } from '../support/sink-suite.ts'
 import { after, readAll, type SourceUnderTest, sourceSuite } from '../support/source-suite.ts'
@@ -303,14 +303,7 @@ async function produceWithJava(
   const args = ['--bootstrap-server', broker.brokers, '--topic', topic, '--compression-codec', codec]
   const child = spawn(
     'java',
-    [
-      '-Xmx256m',
-      '-XX:TieredStopAtLevel=1',
-      '-cp',
-      `${KAFKA_JARS}/*`,
-      'org.apache.kafka.tools.ConsoleProducer',
-      ...args,
-    ],
+    ['-Xmx256m', '-XX:TieredStopAtLevel=1', '-cp', KAFKA.classPath, 'org.apache.kafka.tools.ConsoleProducer', ...args],
     {
       stdio: ['pipe', 'ignore', 'ignore'],
     },

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Admin, Kafka, logLevel, type Producer } from 'kafkajs'
 import { type Certificate, makeCertificate } from './certificate.ts'
 import { type ChildServer, freePort, startServer } from './child-server.ts'
-import { KAFKA_JARS } from './kafka-jars.ts'
+import { KAFKA } from './maven.ts'
 
 export interface KafkaBrokerOptions {
   /** Speaks TLS to clients, with a certificate of its own. */
@@ -19,6 +19,8 @@ export interface KafkaBrokerOptions {
   readonly port?: number
   /** Where clients are told to come, in the place of its own port: a proxy's. What the test itself does goes by another. */
   readonly advertised?: number
+  /** Settings of its JVM. @default those of one that does not live for long: little memory, less compiling */
+  readonly jvm?: readonly string[]
 }
 
 /** A real broker of the test's own, its own controller (KRaft), on free ports of the loopback address. */
@@ -27,6 +29,8 @@ export interface KafkaBroker {
   /** `127.0.0.1:…` */
   readonly brokers: string
   readonly certificate: Certificate | undefined
+  /** Of its process, while it runs. */
+  readonly pid: number | undefined
   /** kafkajs, for what the test itself does; closed with the broker. Only without TLS and SASL. */
   admin(): Promise<Admin>
   producer(): Promise<Producer>
@@ -45,14 +49,15 @@ export interface KafkaBroker {
   remove(): Promise<void>
 }
 
-/** With less compiling than a JVM that lives for long, and a line in the log when it is up. */
+const SHORT_LIVED = ['-Xmx768m', '-Xms256m', '-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC']
+/** With a line in the log when it is up. */
 const JAVA = [
-  ...['-Xmx768m', '-Xms256m', '-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-cp', `${KAFKA_JARS}/*`],
+  ...['-cp', KAFKA.classPath],
   ...['defaultLogLevel=warn', 'log.kafka.server.KafkaRaftServer=info'].map((set) => `-Dorg.slf4j.simpleLogger.${set}`),
 ]
 
 export async function startKafka(options: KafkaBrokerOptions = {}): Promise<KafkaBroker> {
-  const { tls = false, sasl = [], config = {} } = options
+  const { tls = false, sasl = [], config = {}, jvm = SHORT_LIVED } = options
   const folder = mkdtempSync(join(tmpdir(), 'millrace-kafka-'))
   const certificate = tls ? makeCertificate(folder) : undefined
   const port = options.port ?? (await freePort())
@@ -102,7 +107,7 @@ export async function startKafka(options: KafkaBrokerOptions = {}): Promise<Kafk
   const users = scram.flatMap((mechanism) => ['--add-scram', `${mechanism}=[name=app,password=secret]`])
   execFileSync(
     'java',
-    [...JAVA, 'kafka.tools.StorageTool', 'format', '-t', 'bWlsbHJhY2UtdGVzdHMtMQ', '-c', properties, ...users],
+    [...jvm, ...JAVA, 'kafka.tools.StorageTool', 'format', '-t', 'bWlsbHJhY2UtdGVzdHMtMQ', '-c', properties, ...users],
     {
       stdio: ['ignore', 'ignore', 'inherit'],
     },
@@ -128,6 +133,9 @@ export async function startKafka(options: KafkaBrokerOptions = {}): Promise<Kafk
     port,
     brokers: `127.0.0.1:${options.advertised ?? port}`,
     certificate,
+    get pid() {
+      return server?.pid
+    },
     admin: () => (admin ??= connected(kafka.admin())),
     producer: () => (producer ??= connected(kafka.producer())),
     async topic(name, partitions = 1, entries = {}) {
@@ -147,7 +155,7 @@ export async function startKafka(options: KafkaBrokerOptions = {}): Promise<Kafk
     kill: async () => server?.end('SIGKILL'),
     stop: async () => server?.end('SIGTERM'),
     async start() {
-      server = await startServer('java', [...JAVA, 'kafka.Kafka', properties], {
+      server = await startServer('java', [...jvm, ...JAVA, 'kafka.Kafka', properties], {
         ready: /Kafka Server started/,
         cwd: folder,
       })

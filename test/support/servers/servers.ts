@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import { fetchKafkaJars, kafkaJarsAreHere } from './kafka-jars.ts'
-import { fetchZooKeeperJars, zooKeeperJarsAreHere } from './zookeeper-jars.ts'
+import { KAFKA, ZOOKEEPER } from './maven.ts'
 
 /** A kind of real server that tests run against. */
 export interface ServerKind {
@@ -26,16 +25,16 @@ export const SERVERS = {
     title: 'ZooKeeper',
     packages: ['default-jre-headless', 'maven'],
     programs: ['java', 'mvn'],
-    fetch: fetchZooKeeperJars,
-    fetched: zooKeeperJarsAreHere,
+    fetch: ZOOKEEPER.fetch,
+    fetched: ZOOKEEPER.here,
   },
   redis: { title: 'Redis', packages: ['redis-server', 'openssl'], programs: ['redis-server', 'openssl'] },
   kafka: {
     title: 'Kafka',
     packages: ['default-jre-headless', 'maven', 'openssl'],
     programs: ['java', 'mvn', 'openssl'],
-    fetch: fetchKafkaJars,
-    fetched: kafkaJarsAreHere,
+    fetch: KAFKA.fetch,
+    fetched: KAFKA.here,
   },
 } as const satisfies Readonly<Record<string, ServerKind>>
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort, startServer } from './child-server.ts'
-import { ZOOKEEPER_JARS } from './zookeeper-jars.ts'
+import { ZOOKEEPER } from './maven.ts'
 
 /** What keeps replicas of ClickHouse in step: ClickHouse's own Keeper speaks the same protocol. */
 export interface ZooKeeper {
@@ -21,7 +21,7 @@ export async function startZooKeeper(): Promise<ZooKeeper> {
     config,
     `tickTime=500\ndataDir=${folder}\nclientPort=${port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n`,
   )
-  const program = ['-Xmx128m', '-cp', join(ZOOKEEPER_JARS, '*'), 'org.apache.zookeeper.server.quorum.QuorumPeerMain']
+  const program = ['-Xmx128m', '-cp', ZOOKEEPER.classPath, 'org.apache.zookeeper.server.quorum.QuorumPeerMain']
   // It prints nothing that says that it is ready.
   const server = await startServer('java', [...program, config], { ready: /SLF4J/, cwd: folder })
   while (!(await answers(port))) await sleep(50)
