@@ -330,6 +330,8 @@ export class Stage {
   }
 
   private launch(partition: number, task: Task): void {
+    // who had it before may not have come to say how far it is
+    void this.recordSoon(partition, task)
     const run = task.run().then(
       () => {
         this.runs.delete(run)
@@ -430,28 +432,31 @@ export class Stage {
       if (this.stopping.signal.aborted || this.tasks.get(partition) !== task) return
     }
     this.recorded.set(partition, runtime.elapsed())
-    await this.record(partition, task)
+    // while partitions are shared out anew it is refused, and no commit may come after this one
+    if (!(await this.record(partition, task))) void this.recordSoon(partition, task)
     for (const [i, position] of task.durable.positions.entries()) {
       const { open } = this.sources[i]!
       if (position?.last !== undefined) await open.trim?.(partition, position.last).catch(() => undefined)
     }
   }
 
-  private async record(partition: number, task: Task): Promise<void> {
+  /** Whether the group knows now how far a partition has come. */
+  private async record(partition: number, task: Task): Promise<boolean> {
     const { store, context } = this.options
     const { epoch, positions } = task.durable
-    if (epoch === 0 || !this.group) return
+    if (epoch === 0 || !this.group) return true
     const note = testimony(store, epoch)
     const records = Object.fromEntries(
       this.sources.flatMap(({ name }, i) => (positions[i] ? [[name, { next: positions[i].next, note }]] : [])),
     )
     const { group } = this
-    // while partitions are shared out anew this is refused, and the next word comes soon
-    await group
-      .record(partition, records)
-      .catch((error) =>
-        context.logger.debug({ partition }, `${group.name} was not told how far it is: ${messageOf(error)}`),
-      )
+    try {
+      await group.record(partition, records)
+      return true
+    } catch (error) {
+      context.logger.debug({ partition }, `${group.name} was not told how far it is: ${messageOf(error)}`)
+      return false
+    }
   }
 }
 
