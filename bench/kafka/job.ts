@@ -1,8 +1,9 @@
 import { type Pipeline, pipeline } from 'millrace'
-import { absence, dedup, filter, map, scan } from 'millrace/operators'
+import { dedup } from 'millrace/operators'
 import { clickhouse, kafka } from 'millrace/sinks'
 import { fromKafka } from 'millrace/sources'
 import { z } from 'zod'
+import { abandonedCarts, cartTable, eventTable } from '../pipelines.ts'
 
 const Event = z.object({
   eventId: z.string(),
@@ -31,33 +32,11 @@ export function job({ topic, group, sink }: JobOptions): Pipeline {
     time: (e) => e.occurredAt,
     lateness: '1m',
   }).pipe(dedup({ by: (e) => e.eventId, within: '24h' }))
-  const carts = events.pipe(
-    filter((e) => e.type !== 'view'),
-    scan({
-      name: 'cart',
-      seed: { items: [] as string[], type: '' },
-      step: (cart, e) => {
-        if (e.type === 'addtocart')
-          return { items: [...cart.items.filter((item) => item !== e.itemId), e.itemId].slice(-20), type: e.type }
-        return { items: [], type: e.type }
-      },
-      ttl: '7d',
-    }),
-    absence({ after: (c) => c.type === 'addtocart', unless: (c) => c.type === 'transaction', within: '30m' }),
-    map(({ key, value, at }) => ({ visitorId: key, items: value.items, abandonedAt: at })),
-  )
+  const carts = abandonedCarts(events)
   if (sink === 'kafka')
     return pipeline(group, {
       events: events.to(kafka({ topic: `${group}.events`, key: (e) => e.visitorId })),
       carts: carts.to(kafka({ topic: `${group}.carts`, key: (c) => c.visitorId })),
     })
-  return pipeline(group, {
-    events: events.to(clickhouse({ table: 'events', orderBy: ['occurredAt', 'visitorId'] })),
-    carts: carts.to(
-      clickhouse({
-        table: 'carts',
-        columns: { visitorId: 'String', items: 'Array(String)', abandonedAt: 'DateTime64(3)' },
-      }),
-    ),
-  })
+  return pipeline(group, { events: events.to(clickhouse(eventTable)), carts: carts.to(clickhouse(cartTable)) })
 }
