@@ -22,9 +22,13 @@ import { Decoder, Encoder } from './wire.ts'
 /** Which of a broker's connections a request takes: what waits on the broker holds up what comes behind it there. */
 export type Channel = 'control' | 'group' | `produce ${number}` | `fetch ${number}`
 
-/** Milliseconds: of a connection, of one request, and of all tries of one that may succeed later. */
+/**
+ * Milliseconds: of a connection; of one request, and of one that a broker answers at once: a partition stands still while
+ * the answer to such a one is lost; and of all tries of one that may succeed later.
+ */
 const CONNECT = 10_000
 const TIMEOUT = 30_000
+const AT_ONCE = 10_000
 const PATIENCE = 15_000
 
 /** A topic as the cluster has it now. */
@@ -96,7 +100,13 @@ export class Cluster {
    *
    * @throws NotConnected when it was not sent; any other error when that is not known
    */
-  async send<Q, R>(broker: Address, channel: Channel, api: Api<Q, R>, request: Q, timeout = TIMEOUT): Promise<R> {
+  async send<Q, R>(
+    broker: Address,
+    channel: Channel,
+    api: Api<Q, R>,
+    request: Q,
+    timeout = timeoutOf(channel),
+  ): Promise<R> {
     const body = new Encoder()
     api.write(body, request)
     return this.sendEncoded(broker, channel, api, body.done(), timeout)
@@ -107,7 +117,7 @@ export class Cluster {
     channel: Channel,
     api: Api<Q, R>,
     body: Buffer,
-    timeout = TIMEOUT,
+    timeout = timeoutOf(channel),
   ): Promise<R> {
     const connection = await this.connection(broker, channel)
     try {
@@ -320,6 +330,10 @@ export class Cluster {
       throw error
     }
   }
+}
+
+function timeoutOf(channel: Channel): number {
+  return channel === 'control' ? AT_ONCE : TIMEOUT
 }
 
 /** The cluster of these settings, one a worker. */
