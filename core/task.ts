@@ -529,7 +529,7 @@ export class Task {
 
   /** Takes input, runs the flow on it, and commits. */
   private async runEpoch(): Promise<void> {
-    const { runtime } = this.options
+    const { runtime, turns } = this.options
     const began = runtime.elapsed()
     const { records = EPOCH.most, bytes: most = EPOCH.bytes } = this.options.epoch ?? {}
     this.most = Math.min(this.limit, records)
@@ -540,6 +540,7 @@ export class Task {
     if (this.flow.synchronous) taken = this.runSynchronous(began)
     else taken = await this.runAsynchronous()
     const lasted = runtime.elapsed() - began
+    if (this.flow.synchronous) turns.spend(lasted)
     const first = !this.proven
     if (taken > 0) this.proven = true
     await this.commitEpoch()

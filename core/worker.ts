@@ -92,7 +92,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   }
   const directory = options.cache === false ? undefined : cacheFolder(options.dataDir)
   const fed = new Map<string, Fed>()
-  const turns = new Turns()
+  const turns = new Turns(runtime)
   try {
     for (const own of plans) {
       const stage = new Stage({

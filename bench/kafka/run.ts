@@ -29,6 +29,8 @@ const { values } = parseArgs({
 const PARTITIONS = 8
 /** Seconds that a job may take to come back after kill -9. */
 const RECOVERY = 120
+/** Seconds of load before a worker's own figures of the last minute or two say nothing of its start any more. */
+const WARM = 120
 const say = (text: string) => void (values.json || console.log(text))
 const root = mkdtempSync(join(tmpdir(), 'millrace-bench-kafka-run-'))
 let made = 0
@@ -224,7 +226,7 @@ async function delay(of: Case, file: string, bytes: number, rate: number, second
         file,
         String(bytes),
         String(rate),
-        String(intoKafka ? seconds + RECOVERY : seconds * 2),
+        String(seconds + (intoKafka ? RECOVERY : WARM)),
       ],
       '2g',
     )

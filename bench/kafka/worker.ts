@@ -43,7 +43,7 @@ const printing = setInterval(() => {
       dead: deadLetters,
       staged,
       epochs,
-      freshness: events!.freshness,
+      freshness: events!.recent.freshness,
     }),
   )
 }, 100)

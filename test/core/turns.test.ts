@@ -2,6 +2,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { expect, test } from 'vitest'
 import { silentLogger } from '../../core/logger.ts'
 import { pipeline } from '../../core/pipeline.ts'
+import { systemRuntime } from '../../core/runtime.ts'
 import type { Sink } from '../../core/sink.ts'
 import type { Source } from '../../core/source.ts'
 import { stream } from '../../core/stream.ts'
@@ -13,7 +14,7 @@ import { createLife, createWorld } from '../simulation/world.ts'
 import { noMetrics } from '../support/no-metrics.ts'
 
 test('tasks work beside one another, and one that is alone works beside nobody', async () => {
-  const turns = new Turns()
+  const turns = new Turns(systemRuntime)
   const seen: string[] = []
   const work = (name: string, waits: Promise<void>) => async () => {
     seen.push(`${name} begins`)
@@ -48,6 +49,20 @@ test('tasks work beside one another, and one that is alone works beside nobody',
     'e begins',
     'e ends',
   ])
+})
+
+test('what comes from outside is heard between two that take long', async () => {
+  const turns = new Turns(systemRuntime)
+  const seen: string[] = []
+  const long = (name: string) =>
+    turns.beside(async () => {
+      seen.push(name)
+      turns.spend(50)
+      // comes in the next turn of the event loop
+      setImmediate(() => seen.push(`after ${name}`))
+    })
+  await Promise.all(['a', 'b', 'c'].map(long))
+  expect(seen).toEqual(['a', 'b', 'c'].flatMap((name) => [name, `after ${name}`]).slice(0, -1))
 })
 
 const schema: StandardSchemaV1<unknown, string> = {
