@@ -54,8 +54,9 @@ describe('the shipped pipeline', () => {
       expect(await outcomeOf(events, { epoch: () => ({ records: 1, bytes: 1 }) })).toEqual(whole)
       await fc.assert(
         fc.asyncProperty(
-          fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 8 }),
-          fc.integer({ min: 2, max: 40 }),
+          // no smaller: of two thousand records, each life of the process must take a few
+          fc.array(fc.integer({ min: 5, max: 300 }), { minLength: 1, maxLength: 8 }),
+          fc.integer({ min: 4, max: 40 }),
           async (sizes, every) => {
             let epoch = 0
             const cut = { epoch: () => ({ records: sizes[epoch++ % sizes.length]!, bytes: 100_000 }) }
