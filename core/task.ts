@@ -355,7 +355,7 @@ export class Task {
           this.paused = true
           await this.settled()
           await this.flush()
-          await this.pause(1_000)
+          await this.rest(1_000)
           continue
         }
         this.paused = false
@@ -364,7 +364,7 @@ export class Task {
         if (wait > 0) {
           await this.settled()
           await this.flush()
-          if (this.idle() > 0) await this.pause(wait)
+          if (this.idle() > 0) await this.rest(wait)
           continue
         }
         await this.linger()
@@ -421,6 +421,11 @@ export class Task {
     this.stop()
     this.killed.abort('the worker is stopping')
     this.options.failed(error)
+  }
+
+  /** A pause that a stop ends, or does not let begin: it may have come while the last commit was waited for. */
+  private async rest(ms: number): Promise<void> {
+    if (!this.stopping.signal.aborted) await this.pause(ms)
   }
 
   private pause(ms: number): Promise<void> {

@@ -21,8 +21,8 @@ export class Turns {
   }
 
   async beside<R>(work: () => Promise<R>): Promise<R> {
-    while (this.last) await this.last
     if (this.spent > LONG) await this.hear()
+    while (this.last) await this.last
     this.working++
     try {
       return await work()

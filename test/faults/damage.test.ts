@@ -62,7 +62,7 @@ const DAMAGES: Readonly<Record<string, () => void>> = {
 test(`a state file that was damaged in ${TRIALS} ways is refused with a reason, or the damage changes nothing`, async () => {
   const seen = { refused: 0, harmless: 0 }
   for (let trial = 0; trial < TRIALS; trial++) {
-    rmSync(dataDir, { recursive: true, force: true })
+    rmSync(dataDir, { recursive: true, force: true, maxRetries: 10 })
     expect((await run('after a commit', random.whole(2, 8))).code).toBe(null)
     for (const name of FILES) if (existsSync(join(dataDir, name))) copyFileSync(join(dataDir, name), join(folder, name))
     expect((await run('after a commit', random.whole(2, 8))).code).toBe(null)
