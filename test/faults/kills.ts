@@ -94,7 +94,7 @@ export async function killWorkers(
       say(`${done} kills, ${runs} runs: ${lost} lost, ${doubled} doubled`)
     } finally {
       await held?.close()
-      rmSync(dataDir, { recursive: true, force: true })
+      rmSync(dataDir, { recursive: true, force: true, maxRetries: 10 })
     }
   }
   await Promise.all(Array.from({ length: workers }, work))
