@@ -242,7 +242,9 @@ async function live(world: World, seed: number, violations: string[]): Promise<S
 function fate(world: World, life: Life, changes: readonly Change[], full: number): Fate {
   if (world.fault('the disk is full', full)) return 'failed'
   if (world.fault('a commit is durable, and nobody hears of it', 0.006)) return 'unknown, applied'
-  if (world.fault('a commit is lost, and nobody hears of it', 0.006)) return 'unknown, lost'
+  // what was staged in it must not have been delivered
+  const lost = changes.some(({ staged }) => staged && staged.length > 0) ? 0.025 : 0.006
+  if (world.fault('a commit is lost, and nobody hears of it', lost)) return 'unknown, lost'
   if (world.traced) for (const change of changes) world.note(`life ${life.number} commits ${shown(change)}`)
   return 'committed'
 }
