@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { end } from '../../test/support/arguments.ts'
 import { startKafka } from '../../test/support/servers/kafka-broker.ts'
 import { KAFKA } from '../../test/support/servers/maven.ts'
 import { startRedis } from '../../test/support/servers/redis-server.ts'
@@ -70,12 +71,6 @@ async function committed(group: string, topic: string, total: number): Promise<b
   return offsets!.partitions.reduce((sum, { offset }) => sum + Math.max(0, Number(offset)), 0) >= total
 }
 
-for (const jars of [KAFKA, STREAMS]) await jars.fetch()
-// the settings of one that lives for long
-const broker = await startKafka({ jvm: ['-Xmx1g'] })
-const admin = await broker.admin()
-const redis = await startRedis()
-
 const raw: Case = {
   name: 'raw consumer',
   topics: [],
@@ -117,6 +112,14 @@ const CASES: Readonly<Record<string, Case>> = {
   streams,
 }
 const wanted = values.cases === '' ? Object.keys(CASES) : values.cases.split(',')
+const unknown = wanted.find((name) => !(name in CASES))
+if (unknown !== undefined) end(`there is no case "${unknown}". There are: ${Object.keys(CASES).join(', ')}`)
+
+for (const jars of [KAFKA, STREAMS]) await jars.fetch()
+// the settings of one that lives for long
+const broker = await startKafka({ jvm: ['-Xmx1g'] })
+const admin = await broker.admin()
+const redis = await startRedis()
 
 /** Runs a case in a folder and under a name of its own. */
 async function running<T>(
