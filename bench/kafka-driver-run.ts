@@ -120,7 +120,7 @@ async function member(assigned: (partitions: readonly number[]) => void) {
   const { promise: first, resolve } = Promise.withResolvers<void>()
   await open.group!.join({
     rebalancing: () => undefined,
-    assigned(partitions) {
+    async assigned(partitions) {
       assigned(partitions)
       resolve()
     },
@@ -138,19 +138,21 @@ async function member(assigned: (partitions: readonly number[]) => void) {
   }
 }
 
-/** Milliseconds from a second worker's coming, and its going, until both have been told of their partitions. */
+/** Milliseconds from a second worker's coming, and its going, until each has its partitions. */
 async function rebalance(): Promise<{ joinMs: number; leaveMs: number }> {
-  let mine: readonly number[] = []
+  const shares = { first: 0, second: 0 }
   let told: () => void = () => undefined
-  const first = await member((partitions) => {
-    mine = partitions
+  const count = (who: keyof typeof shares) => (partitions: readonly number[]) => {
+    shares[who] = partitions.length
     told()
-  })
+  }
+  const first = await member(count('first'))
   const until = async (share: number) => {
-    while (mine.length !== share) await new Promise<void>((resolve) => (told = resolve))
+    while (shares.first !== share || (share < 8 && shares.second !== 8 - share))
+      await new Promise<void>((resolve) => (told = resolve))
   }
   const joining = performance.now()
-  const second = await member(() => undefined)
+  const second = await member(count('second'))
   await until(4)
   const joinMs = performance.now() - joining
   const leaving = performance.now()

@@ -41,8 +41,13 @@ export interface GroupRecord {
 export interface GroupMember {
   /** Partitions are being shared out anew: no epoch begins until `assigned`. The system does not wait for it. */
   rebalancing(): void
-  /** These are the worker's partitions from now on, all of them: it ends the others' tasks, and opens what is new. */
-  assigned(partitions: readonly number[]): void
+  /**
+   * These are the worker's partitions from now on, all of them: it ends the others' tasks, and opens what is new. It
+   * resolves when it has ended them; they are to go to other workers only then, unless that takes too long.
+   *
+   * @param coming how many partitions more it will get, when other workers have ended their tasks
+   */
+  assigned(partitions: readonly number[], coming: number): Promise<void>
   /** The group cannot go on, for a reason that no retry mends. */
   failed(error: unknown): void
 }

@@ -65,11 +65,11 @@ export class Intake {
   /** Reads until the signal aborts or the source ends. */
   async run(): Promise<void> {
     let failures = 0
+    this.signal.addEventListener('abort', () => this.room?.(), { once: true })
     while (!this.signal.aborted) {
       if (this.chunks.length >= KEPT) {
         const { promise, resolve } = Promise.withResolvers<void>()
         this.room = resolve
-        this.signal.addEventListener('abort', () => resolve(), { once: true })
         await promise
         continue
       }

@@ -20,6 +20,9 @@ export interface LaneHost {
   readonly store: Store
   readonly runtime: Runtime
   readonly logger: Logger
+  /** Aborts when nothing more is to be sent: what is on its way may be answered for. */
+  readonly closing: AbortSignal
+  /** Aborts when what is on its way is given up. `closing` has aborted before. */
   readonly signal: AbortSignal
   /** Commits a change now. */
   commit(change: Omit<Change, 'task' | 'fence'>): Promise<CommitResult>
@@ -103,12 +106,13 @@ export class Lane {
     this.wake?.()
   }
 
-  /** Delivers until the host's signal aborts. */
+  /** Delivers until its host is closing. */
   async run(): Promise<void> {
-    const { signal } = this.host
+    const { closing } = this.host
+    closing.addEventListener('abort', () => this.wake?.(), { once: true })
     try {
       await this.sink.open.attach?.(this.host.task, this.receipt)
-      while (!signal.aborted) {
+      while (!closing.aborted) {
         if (this.batches.length === 0) {
           await this.more()
           continue
@@ -124,7 +128,6 @@ export class Lane {
   private more(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
     this.wake = resolve
-    this.host.signal.addEventListener('abort', () => resolve(), { once: true })
     return promise
   }
 
@@ -140,7 +143,7 @@ export class Lane {
     const recorded = this.sink.guarantee !== 'idempotent'
     let attempt = head.attempts
     let afterUnknown = !members.every((batch) => batch.fresh)
-    for (let failures = 0; !host.signal.aborted; failures++) {
+    for (let failures = 0; !host.closing.aborted; failures++) {
       attempt++
       if (recorded) {
         const marked = await host.commit({
@@ -172,7 +175,7 @@ export class Lane {
         `${this.output}: ${outcome.reason}`,
       )
       const backoff = Math.min(30_000, 100 * 2 ** Math.min(failures, 9)) * (0.5 + host.runtime.random() / 2)
-      await host.runtime.sleep(Math.max(outcome.retryAfter ?? 0, backoff), host.signal)
+      await host.runtime.sleep(Math.max(outcome.retryAfter ?? 0, backoff), host.closing)
     }
   }
 

@@ -54,6 +54,8 @@ export interface StageTotals {
 const RECORD = 1_000
 /** Milliseconds before a task that was lost to the store or to another worker is opened again, doubled each time. */
 const REOPEN = { first: 500, most: 15_000 }
+/** Milliseconds that what is on its way to sinks has for an answer, before its partition goes to another worker. */
+const HAND_OVER = 3_000
 
 /**
  * One stage of a pipeline in one worker: its sources and sinks, and the tasks of the partitions that are this worker's:
@@ -76,13 +78,16 @@ export class Stage {
   private group: Group | undefined
   private readonly finished = Promise.withResolvers<void>()
   private readonly stopping = new AbortController()
+  private closing = false
   private readonly past: StageTotals = { read: 0, deadLetters: 0, duplicates: 0, late: 0, epochs: 0 }
   private readonly pastBySource: number[] = []
-  /** Of every task that was launched, its work. */
-  private readonly runs = new Set<Promise<void>>()
+  /** The work of every task that was launched. */
+  private readonly runs = new Map<Task, Promise<void>>()
   private wanted: ReadonlySet<number> | undefined
-  /** Assignments are worked off one by one. */
-  private assigning: Promise<void> = Promise.resolve()
+  /** How many partitions this worker will get when others have given them up. */
+  private coming = 0
+  /** Of each partition, the last of its openings and closings, which come one after the other. */
+  private readonly changes = new Map<number, Promise<void>>()
   private readonly recorded = new Map<number, number>()
   private readonly toRecord = new Set<number>()
   /** Tasks that cannot go on, and are opened anew. */
@@ -148,10 +153,7 @@ export class Stage {
         group.join({
           rebalancing: () =>
             context.logger.info({ stage: this.plan.stage }, `${group.name}: partitions are shared out anew`),
-          assigned: (partitions) => {
-            this.wanted = new Set(partitions)
-            void this.inTurn(() => this.reconcile())
-          },
+          assigned: (partitions, coming) => this.assigned(new Set(partitions), coming),
           failed,
         }),
       context.runtime,
@@ -163,7 +165,7 @@ export class Stage {
   run(): Promise<void> {
     if (!this.group) for (const [partition, task] of this.tasks) this.launch(partition, task)
     return this.finished.promise.then(async () => {
-      await Promise.all(this.runs)
+      await Promise.all(this.runs.values())
     })
   }
 
@@ -174,9 +176,10 @@ export class Stage {
     this.checkFinished()
   }
 
-  /** Partitions that are this worker's, and whose state is not loaded yet; null before its group has said which they are. */
+  /** Partitions that are this worker's, or will be, and whose state is not loaded yet; null before its group has said which they are. */
   get opening(): number | null {
-    return this.wanted ? [...this.wanted].filter((partition) => !this.tasks.has(partition)).length : null
+    if (!this.wanted) return null
+    return this.coming + [...this.wanted].filter((partition) => !this.tasks.has(partition)).length
   }
 
   async delivered(signal: AbortSignal): Promise<void> {
@@ -186,7 +189,8 @@ export class Stage {
   /** Ends its tasks, and gives its partitions back. */
   async close(): Promise<void> {
     this.stop()
-    await this.assigning.catch(() => undefined)
+    this.closing = true
+    await Promise.all(this.changes.values())
     const partitions = [...this.tasks.keys()]
     await Promise.all([...this.tasks.values()].map((task) => task.close()))
     if (this.group) {
@@ -334,12 +338,12 @@ export class Stage {
     void this.recordSoon(partition, task)
     const run = task.run().then(
       () => {
-        this.runs.delete(run)
+        this.runs.delete(task)
         if (this.tasks.get(partition) === task) this.checkFinished()
       },
       (error) => this.options.failed(error),
     )
-    this.runs.add(run)
+    this.runs.set(task, run)
   }
 
   private checkFinished(): void {
@@ -347,21 +351,45 @@ export class Stage {
     // who is given nothing for now waits for more, unless there will be no more
     const ended =
       wanted !== undefined &&
+      this.coming === 0 &&
       (wanted.size > 0 || this.options.untilEnd) &&
       [...wanted].every((partition) => tasks.get(partition)?.ended)
     if (this.stopping.signal.aborted || ended) this.finished.resolve()
   }
 
-  /** Ends what is no longer this worker's, and opens what is. */
-  private async reconcile(): Promise<void> {
-    const wanted = this.wanted!
-    await Promise.all([...this.tasks.keys()].filter((each) => !wanted.has(each)).map((each) => this.giveUp(each)))
-    await Promise.all([...wanted].filter((each) => !this.tasks.has(each)).map((each) => this.takeUp(each)))
+  /** Ends what is no longer this worker's, and opens what is; resolves when nothing of the former is at work any more. */
+  private async assigned(wanted: ReadonlySet<number>, coming: number): Promise<void> {
+    this.wanted = wanted
+    this.coming = coming
+    const partitions = new Set([...this.tasks.keys(), ...this.changes.keys(), ...wanted])
+    const changes = [...partitions].map((partition) => [partition, this.settle(partition)] as const)
     this.checkFinished()
+    await Promise.all(changes.map(([partition, change]) => (wanted.has(partition) ? undefined : change)))
   }
 
-  private async giveUp(partition: number, task = this.tasks.get(partition)): Promise<void> {
-    if (!task || this.tasks.get(partition) !== task) return
+  /** Opens a partition's task if it is this worker's, and ends it if it is not, once former changes are through. */
+  private settle(partition: number): Promise<void> {
+    return this.inTurn(partition, async () => {
+      const task = this.tasks.get(partition)
+      if (this.closing) return
+      if (!this.wanted!.has(partition)) {
+        if (task) await this.handOver(partition, task)
+      } else if (!task && !this.stopping.signal.aborted) await this.takeUp(partition)
+      this.checkFinished()
+    })
+  }
+
+  /** Ends a task that may go to another worker: that one would send again what is on its way. */
+  private async handOver(partition: number, task: Task): Promise<void> {
+    const limit = new AbortController()
+    const letGo = Promise.all([this.runs.get(task), task.letGo()])
+    await Promise.race([letGo, this.options.context.runtime.sleep(HAND_OVER, limit.signal)])
+    limit.abort('over')
+    await this.giveUp(partition, task)
+  }
+
+  private async giveUp(partition: number, task: Task): Promise<void> {
+    if (this.tasks.get(partition) !== task) return
     this.tasks.delete(partition)
     this.ending.add(task)
     await task.close()
@@ -374,25 +402,18 @@ export class Stage {
     })
   }
 
-  /** Opens and launches a task, as long as it is wanted, however often the store or the source cannot be reached. */
+  /** Opens and launches a task; tried again, as long as it is wanted, however often the store or the source cannot be reached. */
   private async takeUp(partition: number): Promise<void> {
-    const { runtime, logger } = this.options.context
-    for (let wait = REOPEN.first; this.isWanted(partition); wait = Math.min(REOPEN.most, wait * 2)) {
-      try {
-        const task = await this.openTask(partition)
-        if (this.stopping.signal.aborted || !this.wanted!.has(partition)) await this.giveUp(partition)
-        else this.launch(partition, task)
-        return
-      } catch (error) {
-        if (!(error instanceof MillraceError && (error.retriable || error.code === 'FENCED'))) throw error
-        logger.warn({ partition, retryIn: wait }, `${messageOf(error)}; trying again`)
-        await runtime.sleep(wait * (0.5 + runtime.random() / 2), this.stopping.signal)
-      }
+    try {
+      const task = await this.openTask(partition)
+      if (this.stopping.signal.aborted || !this.wanted!.has(partition)) await this.giveUp(partition, task)
+      else this.launch(partition, task)
+    } catch (error) {
+      if (!(error instanceof MillraceError && (error.retriable || error.code === 'FENCED'))) throw error
+      const wait = this.retryIn(partition)
+      this.options.context.logger.warn({ partition, retryIn: wait }, `${messageOf(error)}; trying again`)
+      void this.settleIn(wait, partition)
     }
-  }
-
-  private isWanted(partition: number): boolean {
-    return !this.stopping.signal.aborted && this.wanted!.has(partition) && !this.tasks.has(partition)
   }
 
   /** What another worker, or a store that did not answer, took from this one is opened again if it is still this worker's. */
@@ -403,18 +424,30 @@ export class Stage {
     const code = error instanceof MillraceError ? error.code : undefined
     if (!((code === 'FENCED' && this.group) || (code === 'STATE_FAILED' && store.shared))) return failed(error)
     this.lost.add(task)
-    const tries = this.tries.get(partition) ?? 0
-    this.tries.set(partition, tries + 1)
-    const wait = Math.min(REOPEN.most, REOPEN.first * 2 ** Math.min(tries, 5)) * (0.5 + context.runtime.random() / 2)
     context.logger.warn({ partition }, `${messageOf(error)}; if the task is still this worker's, it is opened again`)
-    void this.inTurn(() => this.giveUp(partition, task))
-      .then(() => context.runtime.sleep(wait, this.stopping.signal))
-      .then(() => this.inTurn(() => this.takeUp(partition)))
+    void this.inTurn(partition, () => this.giveUp(partition, task))
+    void this.settleIn(this.retryIn(partition), partition)
   }
 
-  private inTurn(work: () => Promise<void>): Promise<void> {
-    this.assigning = this.assigning.then(work).catch(this.options.failed)
-    return this.assigning
+  private async settleIn(ms: number, partition: number): Promise<void> {
+    await this.options.context.runtime.sleep(ms, this.stopping.signal)
+    await this.settle(partition)
+  }
+
+  /** Milliseconds before a partition is opened anew, longer with each time in a row. */
+  private retryIn(partition: number): number {
+    const tries = this.tries.get(partition) ?? 0
+    this.tries.set(partition, tries + 1)
+    return (
+      Math.min(REOPEN.most, REOPEN.first * 2 ** Math.min(tries, 5)) * (0.5 + this.options.context.runtime.random() / 2)
+    )
+  }
+
+  private inTurn(partition: number, change: () => Promise<void>): Promise<void> {
+    const before = this.changes.get(partition) ?? Promise.resolve()
+    const now = before.then(change).catch(this.options.failed)
+    this.changes.set(partition, now)
+    return now
   }
 
   /** Tells the group and the channels, now and then, how far a partition has come. */

@@ -193,6 +193,7 @@ export class Task {
   durable: Durable = { epoch: 0, positions: [] }
   private readonly options: TaskOptions
   private readonly stopping = new AbortController()
+  private readonly closing = new AbortController()
   private readonly killed = new AbortController()
   private readonly journal = createJournal()
   private readonly structures: { slot: string; state: TaskState; blobs: BlobWeight[] }[] = []
@@ -239,7 +240,8 @@ export class Task {
   private judged = 0
   private poisoned = 0
   private previous: Totals = { read: 0, deadLetters: 0, duplicates: 0, late: 0 }
-  private loops: Promise<unknown>[] = []
+  private readonly sending: Promise<void>[] = []
+  private readonly loops: Promise<unknown>[] = []
   /** From the reading of blobs that are to be merged until what they became is installed. */
   private compacting = false
   private installable: { slot: string; compaction: Compaction }[] = []
@@ -344,7 +346,7 @@ export class Task {
   /** Runs until all sources have ended, or `stop`. Resolves when no further epoch will begin. */
   async run(): Promise<void> {
     const { runtime, turns } = this.options
-    for (const lane of this.lanes) this.loops.push(lane.run())
+    for (const lane of this.lanes) this.sending.push(lane.run())
     this.intakes = this.readers.map((reader) => new Intake(reader, runtime, this.stopping.signal, () => this.wake?.()))
     for (const [i, intake] of this.intakes.entries()) {
       if (!this.clocks[i]!.sealed) this.loops.push(intake.run().catch((error) => this.fail(error)))
@@ -402,13 +404,23 @@ export class Task {
     await this.flush().catch((error) => this.fail(error))
   }
 
+  /** Takes no further records, and sends nothing more; resolves when what is on its way is answered for. */
+  async letGo(): Promise<void> {
+    this.stop()
+    this.closing.abort('the task is another worker’s')
+    await Promise.allSettled(this.sending)
+    await this.flush().catch((error) => this.fail(error))
+  }
+
   /** Ends everything: deliveries under way are given up, as unknown. */
   async close(): Promise<void> {
-    this.stop()
-    this.killed.abort('the worker is stopping')
+    this.kill()
     await Promise.allSettled(this.readers.map((reader) => reader.close()))
     const limit = new AbortController()
-    await Promise.race([Promise.allSettled(this.loops), this.options.runtime.sleep(5_000, limit.signal)])
+    await Promise.race([
+      Promise.allSettled([...this.sending, ...this.loops]),
+      this.options.runtime.sleep(5_000, limit.signal),
+    ])
     limit.abort('closed')
     await this.flush().catch(() => undefined)
   }
@@ -418,9 +430,14 @@ export class Task {
   }
 
   private fail(error: unknown): void {
-    this.stop()
-    this.killed.abort('the worker is stopping')
+    this.kill()
     this.options.failed(error)
+  }
+
+  private kill(): void {
+    this.stop()
+    this.closing.abort('the worker is stopping')
+    this.killed.abort('the worker is stopping')
   }
 
   /** A pause that a stop ends, or does not let begin: it may have come while the last commit was waited for. */
@@ -1440,6 +1457,7 @@ export class Task {
       store,
       runtime,
       logger,
+      closing: this.closing.signal,
       signal: this.killed.signal,
       commit: (change) => this.commit(change),
       later: (change, letters) => {

@@ -143,7 +143,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     await Promise.all(stages.map((stage) => stage.sample()))
   }
   const watch = async () => {
-    while (state === 'running') {
+    while (!draining.signal.aborted) {
       await sample()
       measured(status())
       await runtime.sleep(1_000, draining.signal)

@@ -1,25 +1,51 @@
 /** What the group's leader knows of a member. */
 export interface Candidate {
   readonly id: string
-  /** The partitions that it worked on last, and in which generation of the group. */
+  /** The partitions that it has not given up, and the generation of the group in which it was given some last. */
   readonly owned: readonly number[]
   readonly generation: number
 }
 
+export interface Share {
+  readonly partitions: readonly number[]
+  /** What it will have, too, when those who have it have given it up. */
+  readonly coming: readonly number[]
+}
+
 /**
  * Shares partitions out: each to one member, as evenly as it can be, and as few as can be move. The number of a
- * partition stands for that partition of every topic: what belongs together stays together.
+ * partition stands for that partition of every topic: what belongs together stays together. What moves from one member
+ * to another is nobody's at first: its owner gives it up, says so by joining again, and then it is shared out (KIP-429).
  */
-export function assign(partitions: number, candidates: readonly Candidate[]): Map<string, number[]> {
-  const members = [...candidates].sort((a, b) => (a.id < b.id ? -1 : 1))
+export function assign(partitions: number, candidates: readonly Candidate[]): Map<string, Share> {
+  const owners = ownersOf(partitions, candidates)
+  return new Map(
+    [...even(partitions, candidates, owners)].map(([id, share]) => {
+      const moves = (partition: number) => (owners.get(partition)?.id ?? id) !== id
+      return [id, { partitions: share.filter((each) => !moves(each)), coming: share.filter(moves) }]
+    }),
+  )
+}
+
+function ownersOf(partitions: number, candidates: readonly Candidate[]): Map<number, Candidate> {
   const owners = new Map<number, Candidate>()
-  for (const member of members) {
-    for (const partition of member.owned) {
+  for (const candidate of candidates) {
+    for (const partition of candidate.owned) {
       const other = owners.get(partition)
       // a member that comes back from a pause says what it had long ago
-      if (partition < partitions && (!other || member.generation > other.generation)) owners.set(partition, member)
+      if (partition < partitions && (!other || candidate.generation > other.generation))
+        owners.set(partition, candidate)
     }
   }
+  return owners
+}
+
+function even(
+  partitions: number,
+  candidates: readonly Candidate[],
+  owners: ReadonlyMap<number, Candidate>,
+): Map<string, number[]> {
+  const members = [...candidates].sort((a, b) => (a.id < b.id ? -1 : 1))
   const shares = new Map(members.map((member) => [member.id, [] as number[]]))
   for (const [partition, { id }] of owners) shares.get(id)!.push(partition)
   const least = Math.floor(partitions / members.length)

@@ -2,7 +2,7 @@ import { messageOf } from '../core/errors.ts'
 import type { GroupMember } from '../core/group.ts'
 import type { Logger } from '../core/logger.ts'
 import { type Address, HEARTBEAT, JOIN_GROUP, LEAVE_GROUP, SYNC_GROUP } from './apis.ts'
-import { assign, type Candidate } from './assign.ts'
+import { assign, type Candidate, type Share } from './assign.ts'
 import type { Cluster } from './cluster.ts'
 import { ERROR, errorName, refusal } from './errors.ts'
 import { Decoder, Encoder } from './wire.ts'
@@ -36,8 +36,12 @@ export class Membership {
   private readonly stopping = new AbortController()
   private coordinator: Address | undefined
   private id = ''
-  private owned: readonly number[] = []
+  /** Given to it, or not yet given up by it. */
+  private readonly owned = new Set<number>()
   private ownedIn = -1
+  /** It has given up what others wait for, and has not told the group. */
+  private gaveUp = false
+  private wake: (() => void) | undefined
   private running: Promise<void> | undefined
   generation = -1
 
@@ -61,7 +65,8 @@ export class Membership {
   /** Leaves the group, so that others get its partitions at once. */
   async leave(): Promise<void> {
     if (this.stopping.signal.aborted) return
-    this.stopping.abort()
+    this.stopping.abort('left')
+    this.wake?.()
     const { coordinator, id: member } = this
     if (coordinator && member !== '') {
       // a join that waits on its own connection is answered by this
@@ -91,13 +96,15 @@ export class Membership {
     while (!signal.aborted) {
       try {
         this.coordinator ??= await this.cluster.coordinator(this.options.group)
-        if (!joined) {
+        if (!joined || this.gaveUp) {
+          joined = false
+          this.gaveUp = false
           await this.join()
           joined = true
         } else {
-          await runtime.sleep(BEAT, signal)
+          await this.pause()
           if (signal.aborted) return
-          await this.beat()
+          if (!this.gaveUp) await this.beat()
         }
         failures = 0
         unseen = runtime.elapsed()
@@ -126,6 +133,13 @@ export class Membership {
     }
   }
 
+  /** Until the next sign of life is due, or there is something to tell. */
+  private async pause(): Promise<void> {
+    const over = new AbortController()
+    this.wake = () => over.abort('woken')
+    if (!this.gaveUp && !this.stopping.signal.aborted) await this.cluster.runtime.sleep(BEAT, over.signal)
+  }
+
   private async beat(): Promise<void> {
     const { group } = this.options
     const { error } = await this.cluster.send(
@@ -140,7 +154,8 @@ export class Membership {
 
   private async join(): Promise<void> {
     const { group, topics, partitions, sessionTimeout } = this.options
-    const subscription = writeSubscription(topics, this.owned, this.ownedIn)
+    const claimed = [...this.owned]
+    const subscription = writeSubscription(topics, claimed, this.ownedIn)
     // members hear of a change with their next sign of life, so that waiting longer for one than for a dead one is in vain
     const request = {
       group,
@@ -161,7 +176,7 @@ export class Membership {
             partitions,
             joined.members.map(({ id, subscription: given }) => readSubscription(id, given)),
           )
-        : new Map<string, number[]>()
+        : new Map<string, Share>()
     const synced = await this.cluster.send(
       this.coordinator!,
       'group',
@@ -175,9 +190,26 @@ export class Membership {
       sessionTimeout + 10_000,
     )
     this.refuse(synced.error)
-    this.owned = readAssignment(synced.assignment)
     this.ownedIn = joined.generation
-    if (!this.stopping.signal.aborted) this.member.assigned(this.owned)
+    if (!this.stopping.signal.aborted) this.take(claimed, readAssignment(synced.assignment))
+  }
+
+  /** Takes its share, and tells the group when what it has no longer is given up. */
+  private take(claimed: readonly number[], { partitions, coming }: Share): void {
+    const { owned, ownedIn } = this
+    for (const partition of partitions) owned.add(partition)
+    const ended = this.member.assigned(partitions, coming.length)
+    const lost = claimed.filter((partition) => !partitions.includes(partition))
+    if (lost.length === 0) return
+    const limit = new AbortController()
+    void Promise.race([ended, this.cluster.runtime.sleep(this.options.sessionTimeout, limit.signal)]).then(() => {
+      limit.abort('over')
+      // what was claimed at the last joining, this with it, is seen to by what came of that
+      if (this.ownedIn !== ownedIn) return
+      for (const partition of lost) owned.delete(partition)
+      this.gaveUp = true
+      this.wake?.()
+    })
   }
 
   private refuse(code: number): void {
@@ -223,22 +255,26 @@ export function readSubscription(id: string, bytes: Buffer): Candidate {
   return { id, generation, owned: from.array(() => from.int32()) }
 }
 
-function writeAssignment(topics: readonly string[], partitions: readonly number[]): Buffer {
+function writeAssignment(topics: readonly string[], { partitions, coming }: Share): Buffer {
+  const later = new Encoder()
+  later.array(coming, (partition) => later.int32(partition))
   const to = new Encoder()
   return to
     .int16(0)
     .array(topics, (topic) => to.string(topic).array(partitions, (partition) => to.int32(partition)))
-    .bytes(null)
+    .bytes(later.done())
     .done()
 }
 
-function readAssignment(bytes: Buffer): number[] {
-  if (bytes.length === 0) return []
+function readAssignment(bytes: Buffer): Share {
+  if (bytes.length === 0) return { partitions: [], coming: [] }
   const from = new Decoder(bytes)
   from.int16()
   const topics = from.array(() => {
     from.string()
     return from.array(() => from.int32())
   })
-  return topics[0] ?? []
+  const later = from.bytes()
+  const rest = later && later.length > 0 ? new Decoder(later) : undefined
+  return { partitions: topics[0] ?? [], coming: rest ? rest.array(() => rest.int32()) : [] }
 }

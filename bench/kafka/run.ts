@@ -30,8 +30,11 @@ const { values } = parseArgs({
 const PARTITIONS = 8
 /** Seconds that a job may take to come back after kill -9. */
 const RECOVERY = 120
-/** Seconds of load before a worker's own figures of the last minute or two say nothing of its start any more. */
-const WARM = 120
+/**
+ * Seconds of load that latency leaves out, in which programs are compiled as they run: before a worker's own figures of the
+ * last minute or two say nothing of its start any more, and before a topic is watched.
+ */
+const WARM = { own: 120, topic: 45 }
 const say = (text: string) => void (values.json || console.log(text))
 const root = mkdtempSync(join(tmpdir(), 'millrace-bench-kafka-run-'))
 let made = 0
@@ -229,7 +232,7 @@ async function delay(of: Case, file: string, bytes: number, rate: number, second
         file,
         String(bytes),
         String(rate),
-        String(seconds + (intoKafka ? RECOVERY : WARM)),
+        String(seconds + (intoKafka ? WARM.topic + RECOVERY : WARM.own)),
       ],
       '2g',
     )
@@ -241,7 +244,7 @@ async function delay(of: Case, file: string, bytes: number, rate: number, second
         const { freshness } = programs[0]!.last!
         return { rate, p50: freshness!.p50, p99: freshness!.p99 }
       }
-      await sleep(seconds * 1_000)
+      await sleep((WARM.topic + seconds) * 1_000)
       const ages = watch.lines.slice(-seconds * 10).flatMap(({ ages }) => ages)
       const killed = Date.now()
       await Promise.all(programs.map((program) => program.kill()))

@@ -47,3 +47,40 @@ test('a drain that is asked for while the last delivery is noted ends the worker
   await drained
   expect(worker.status().state).toBe('ended')
 })
+
+test('a worker that is ended at once does nothing more while its store takes its time', async () => {
+  const numbers = stream(listSource('numbers', [[{ n: 1, key: 'k', at: 1 }]]), {
+    schema: anything,
+    key: ({ key }) => key,
+    time: ({ at }) => at,
+  })
+  const committing = Promise.withResolvers<void>()
+  let asked = 0
+  let ending = false
+  const worker = await startWorker({
+    pipeline: pipeline('ended', { out: numbers.to(countingSink()) }),
+    store: memoryStore({
+      async flush(): Promise<Fate> {
+        committing.resolve()
+        await systemRuntime.sleep(200)
+        return 'committed'
+      },
+    }),
+    dataDir: '/nowhere',
+    env: {},
+    runtime: {
+      ...systemRuntime,
+      sleep: async (ms, signal) => {
+        // one that asks again and again would let nothing else run
+        return ending && ++asked > 1_000 ? systemRuntime.sleep(1_000) : systemRuntime.sleep(ms, signal)
+      },
+    },
+    logger: silentLogger,
+    metrics: noMetrics,
+    cache: false,
+  })
+  await committing.promise
+  ending = true
+  await worker.abort()
+  expect(asked).toBeLessThan(10)
+})

@@ -28,7 +28,7 @@ async function telling({ store = memoryStore(), refuses = 0 }: Telling = {}) {
   let refused = 0
   const group: Group = {
     name: 'the group "test"',
-    join: async (member) => member.assigned([0]),
+    join: async (member) => void member.assigned([0], 0),
     recorded: async () => ({}),
     async record(_, records) {
       if (refused++ < refuses) throw new Error('it is shared out anew')

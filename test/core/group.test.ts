@@ -80,7 +80,7 @@ class System {
 
   assign(index: number, partitions: readonly number[]): void {
     this.members[index]!.member!.rebalancing()
-    this.members[index]!.member!.assigned(partitions)
+    void this.members[index]!.member!.assigned(partitions, 0)
   }
 
   push(partition: number): void {
