@@ -196,12 +196,14 @@ export class Lane {
     }
     if (members.length === 1) return members
     const name = `${this.life}/${this.host.task}/group/${this.output}/${this.groups++}`
-    const result = await this.host.commit({
-      lanes: [{ sink: this.output, group: { name, members: members.map((batch) => batch.name) } }],
-    })
-    if (result.kind !== 'committed') {
-      this.host.failed(notRecorded(result, 'a group'))
-      return undefined
+    if (!group.rowwise) {
+      const result = await this.host.commit({
+        lanes: [{ sink: this.output, group: { name, members: members.map((batch) => batch.name) } }],
+      })
+      if (result.kind !== 'committed') {
+        this.host.failed(notRecorded(result, 'a group'))
+        return undefined
+      }
     }
     for (const batch of members) (batch as { group?: string }).group = name
     return members
@@ -209,8 +211,10 @@ export class Lane {
 
   /** Nothing of a group took effect: its batches go on one by one, after a restart, too. */
   private async takeApart(name: string, members: readonly LaneBatch[]): Promise<void> {
-    const result = await this.host.commit({ lanes: [{ sink: this.output, ungroup: name }] })
-    if (result.kind !== 'committed') return this.host.failed(notRecorded(result, 'the end of a group'))
+    if (!this.sink.open.group?.rowwise) {
+      const result = await this.host.commit({ lanes: [{ sink: this.output, ungroup: name }] })
+      if (result.kind !== 'committed') return this.host.failed(notRecorded(result, 'the end of a group'))
+    }
     for (const batch of members) delete (batch as { group?: string }).group
   }
 

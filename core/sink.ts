@@ -74,6 +74,17 @@ export interface Encoder<T> {
   row(value: T, meta: RowMeta): string
 }
 
+/** Bounds of what is sent as one. */
+export interface GroupLimit {
+  readonly rows: number
+  readonly bytes: number
+  /**
+   * Whether the sink knows of each row whether it took effect, and not only of each request by its name: then what goes
+   * together may change after a restart, and needs no commit of its own before it is sent. @default false
+   */
+  readonly rowwise?: boolean
+}
+
 /** A sink that has been connected to its system, once a worker. */
 export interface OpenSink<T> {
   /** Names the system and the place in it; staged batches belong to it. The same text at every start. */
@@ -85,7 +96,7 @@ export interface OpenSink<T> {
   /** Bounds of one batch; the engine cuts an epoch's rows into chunks by them. */
   readonly limit?: { readonly rows?: number; readonly bytes?: number }
   /** Batches with equal heads may be sent as one, up to these bounds, under the group's name. Absent: one by one. */
-  readonly group?: { readonly rows: number; readonly bytes: number }
+  readonly group?: GroupLimit
   /** Not more than one request in this many milliseconds, over all tasks of the worker, while younger batches can wait. */
   readonly pace?: number
   /** Called when a task opens, before its first delivery, with the receipt that was stored last. */

@@ -120,6 +120,8 @@ export async function openKafkaSink<T>(
   return {
     identity: `kafka:${await cluster.clusterId()}:${topic}`,
     limit: { bytes: 4 * 1024 * 1024 },
+    // each record has its sequence, by which it is known after a crash
+    group: { rows: 50_000, bytes: 4 * 1024 * 1024, rowwise: true },
     encoder: () => encoder,
     async attach(task, receipt) {
       lane(task, receipt)
