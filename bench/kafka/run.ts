@@ -39,6 +39,11 @@ const say = (text: string) => void (values.json || console.log(text))
 const root = mkdtempSync(join(tmpdir(), 'millrace-bench-kafka-run-'))
 let made = 0
 
+interface Quantiles {
+  readonly p50: number | null
+  readonly p99: number | null
+}
+
 /** What a program of the bench says that it has done. */
 interface Done {
   readonly read: number
@@ -46,7 +51,7 @@ interface Done {
   readonly carts?: number
   readonly dead?: number
   readonly staged?: number
-  readonly freshness?: { readonly p50: number | null; readonly p99: number | null }
+  readonly freshness?: Quantiles
 }
 
 /** What a case came to. */
@@ -203,11 +208,13 @@ async function throughput(of: Case, topic: string, total: number): Promise<Figur
   })
 }
 
-/** Milliseconds from produce to the answer at a rate; and, into Kafka, how long it stands after kill -9. */
+/** Milliseconds from the making of an event, at a rate; and how long a job into Kafka stands after kill -9. */
 interface Delay {
   readonly rate: number
-  readonly p50: number | null
-  readonly p99: number | null
+  /** To the sink's answer, as a worker of ours says itself. */
+  readonly answered?: Quantiles
+  /** To a reader of the topic. */
+  readonly read?: Quantiles
   readonly recoverySeconds?: number
 }
 
@@ -241,11 +248,11 @@ async function delay(of: Case, file: string, bytes: number, rate: number, second
       if (!watch) {
         // The worker's own: from the event's time, which is that of its making, to the sink's answer.
         await load.ended
-        const { freshness } = programs[0]!.last!
-        return { rate, p50: freshness!.p50, p99: freshness!.p99 }
+        return { rate, answered: programs[0]!.last!.freshness! }
       }
       await sleep((WARM.topic + seconds) * 1_000)
       const ages = watch.lines.slice(-seconds * 10).flatMap(({ ages }) => ages)
+      const { freshness: answered } = programs[0]!.last!
       const killed = Date.now()
       await Promise.all(programs.map((program) => program.kill()))
       const next = await again()
@@ -256,8 +263,8 @@ async function delay(of: Case, file: string, bytes: number, rate: number, second
       ).catch(() => undefined)
       return {
         rate,
-        p50: quantile(ages, 0.5),
-        p99: quantile(ages, 0.99),
+        ...(answered ? { answered } : {}),
+        read: { p50: quantile(ages, 0.5), p99: quantile(ages, 0.99) },
         ...(back ? { recoverySeconds: (back.now - killed) / 1_000 } : {}),
       }
     } finally {
