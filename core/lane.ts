@@ -162,12 +162,14 @@ export class Lane {
         attempt,
         afterUnknown,
       }
-      const outcome = await this.sink.deliver(delivery, host.signal)
+      // what was recorded as attempted is in doubt, and had better be sent
+      const outcome = await this.sink.deliver(delivery, recorded ? host.signal : host.closing, host.signal)
       if (outcome.kind === 'applied') return this.applied(members, outcome.receipt, outcome.rejected ?? [], body)
       if (outcome.kind === 'rejected' && outcome.retry === 'never') {
         if (single) return this.refused(head, outcome, body)
         return this.takeApart(name, members)
       }
+      if (host.closing.aborted) return
       if (outcome.kind === 'unknown') afterUnknown = true
       this.state = 'retrying'
       host.logger.warn(

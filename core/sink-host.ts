@@ -7,6 +7,7 @@ import type { Delivery, Guarantee, OpenSink, Outcome, Sink } from './sink.ts'
 
 /** Milliseconds that one attempt may take. */
 const ATTEMPT = 60_000
+const STOPPING: Outcome = { kind: 'notSent', reason: 'the worker is stopping' }
 
 /**
  * A sink in a worker: its connection, breaker, pace and concurrency, shared by the lanes of all tasks, so that eight
@@ -43,16 +44,22 @@ export class SinkHost {
     this.recent = { freshness: new RecentSketch(runtime), latency: new RecentSketch(runtime) }
   }
 
-  /** One attempt. It never throws; what a sink throws is `unknown`. */
-  async deliver(delivery: Delivery, signal: AbortSignal): Promise<Outcome> {
-    while (this.active >= this.concurrency) await new Promise<void>((resolve) => this.waiting.push(resolve))
+  /**
+   * One attempt. It never throws; what a sink throws is `unknown`.
+   *
+   * @param closing what has not been sent when it aborts is not sent any more
+   * @param signal what has been sent is given up when it aborts
+   */
+  async deliver(delivery: Delivery, closing: AbortSignal, signal: AbortSignal): Promise<Outcome> {
+    await this.room(closing)
+    if (closing.aborted) return STOPPING
     this.active++
     try {
       const wait = this.breaker.wait()
       if (wait > 0) return { kind: 'notSent', reason: this.problem ?? 'the breaker is open', retryAfter: wait }
       const pause = this.lastSent + (this.open.pace ?? 0) - this.runtime.elapsed()
-      if (pause > 0) await this.runtime.sleep(pause, signal)
-      if (signal.aborted) return { kind: 'notSent', reason: 'the worker is stopping' }
+      if (pause > 0) await this.runtime.sleep(pause, closing)
+      if (closing.aborted) return STOPPING
       this.lastSent = this.runtime.elapsed()
       const limit = deadline(this.runtime, ATTEMPT, signal)
       let outcome: Outcome
@@ -75,6 +82,22 @@ export class SinkHost {
     } finally {
       this.active--
       this.waiting.shift()?.()
+    }
+  }
+  /** Waits until fewer attempts are under way than may be. */
+  private async room(closing: AbortSignal): Promise<void> {
+    while (this.active >= this.concurrency && !closing.aborted) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.waiting.push(resolve)
+      const stop = () => resolve()
+      closing.addEventListener('abort', stop, { once: true })
+      await promise
+      closing.removeEventListener('abort', stop)
+      if (!closing.aborted) continue
+      const at = this.waiting.indexOf(resolve)
+      if (at >= 0) this.waiting.splice(at, 1)
+      // it was woken for a place that it no longer needs
+      else if (this.active < this.concurrency) this.waiting.shift()?.()
     }
   }
 }

@@ -78,7 +78,7 @@ export class Stage {
   private group: Group | undefined
   private readonly finished = Promise.withResolvers<void>()
   private readonly stopping = new AbortController()
-  private closing = false
+  private readonly closing = new AbortController()
   private readonly past: StageTotals = { read: 0, deadLetters: 0, duplicates: 0, late: 0, epochs: 0 }
   private readonly pastBySource: number[] = []
   /** The work of every task that was launched. */
@@ -94,6 +94,8 @@ export class Stage {
   private readonly lost = new WeakSet<Task>()
   /** How often in a row a partition's task was opened without committing anything. */
   private readonly tries = new Map<number, number>()
+  /** Partitions that will be opened anew in a while. */
+  private readonly retrying = new Set<number>()
 
   constructor(options: StageOptions) {
     this.options = options
@@ -189,12 +191,12 @@ export class Stage {
   /** Ends its tasks, and gives its partitions back. */
   async close(): Promise<void> {
     this.stop()
-    this.closing = true
+    this.closing.abort('closed')
     await Promise.all(this.changes.values())
-    const partitions = [...this.tasks.keys()]
-    await Promise.all([...this.tasks.values()].map((task) => task.close()))
+    const tasks = [...this.tasks]
+    await Promise.all(tasks.map(([, task]) => task.close()))
     if (this.group) {
-      await Promise.all(partitions.map((partition) => this.record(partition, this.tasks.get(partition)!)))
+      await Promise.all(tasks.map(([partition, task]) => this.record(partition, task)))
       await this.group.leave().catch((error) => this.options.context.logger.warn({}, messageOf(error)))
     }
     await Promise.allSettled([
@@ -371,7 +373,7 @@ export class Stage {
   private settle(partition: number): Promise<void> {
     return this.inTurn(partition, async () => {
       const task = this.tasks.get(partition)
-      if (this.closing) return
+      if (this.closing.signal.aborted) return
       if (!this.wanted!.has(partition)) {
         if (task) await this.handOver(partition, task)
       } else if (!task && !this.stopping.signal.aborted) await this.takeUp(partition)
@@ -382,9 +384,12 @@ export class Stage {
   /** Ends a task that may go to another worker: that one would send again what is on its way. */
   private async handOver(partition: number, task: Task): Promise<void> {
     const limit = new AbortController()
-    const letGo = Promise.all([this.runs.get(task), task.letGo()])
+    const over = () => limit.abort('over')
+    this.closing.signal.addEventListener('abort', over, { once: true })
+    const letGo = task.letGo(this.runs.get(task))
     await Promise.race([letGo, this.options.context.runtime.sleep(HAND_OVER, limit.signal)])
-    limit.abort('over')
+    over()
+    this.closing.signal.removeEventListener('abort', over)
     await this.giveUp(partition, task)
   }
 
@@ -406,8 +411,9 @@ export class Stage {
   private async takeUp(partition: number): Promise<void> {
     try {
       const task = await this.openTask(partition)
-      if (this.stopping.signal.aborted || !this.wanted!.has(partition)) await this.giveUp(partition, task)
-      else this.launch(partition, task)
+      if (!this.stopping.signal.aborted && this.wanted!.has(partition)) return this.launch(partition, task)
+      task.closeState()
+      await this.giveUp(partition, task)
     } catch (error) {
       if (!(error instanceof MillraceError && (error.retriable || error.code === 'FENCED'))) throw error
       const wait = this.retryIn(partition)
@@ -424,13 +430,17 @@ export class Stage {
     const code = error instanceof MillraceError ? error.code : undefined
     if (!((code === 'FENCED' && this.group) || (code === 'STATE_FAILED' && store.shared))) return failed(error)
     this.lost.add(task)
+    if (this.closing.signal.aborted) return
     context.logger.warn({ partition }, `${messageOf(error)}; if the task is still this worker's, it is opened again`)
     void this.inTurn(partition, () => this.giveUp(partition, task))
     void this.settleIn(this.retryIn(partition), partition)
   }
 
   private async settleIn(ms: number, partition: number): Promise<void> {
+    if (this.retrying.has(partition)) return
+    this.retrying.add(partition)
     await this.options.context.runtime.sleep(ms, this.stopping.signal)
+    this.retrying.delete(partition)
     await this.settle(partition)
   }
 

@@ -404,11 +404,11 @@ export class Task {
     await this.flush().catch((error) => this.fail(error))
   }
 
-  /** Takes no further records, and sends nothing more; resolves when what is on its way is answered for. */
-  async letGo(): Promise<void> {
+  /** Takes no further records, and sends nothing more; resolves when its run has ended and what is on its way is answered for. */
+  async letGo(run: Promise<void> | undefined): Promise<void> {
     this.stop()
     this.closing.abort('the task is another worker’s')
-    await Promise.allSettled(this.sending)
+    await Promise.allSettled([run, ...this.sending])
     await this.flush().catch((error) => this.fail(error))
   }
 

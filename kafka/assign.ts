@@ -1,9 +1,8 @@
 /** What the group's leader knows of a member. */
 export interface Candidate {
   readonly id: string
-  /** The partitions that it has not given up, and the generation of the group in which it was given some last. */
-  readonly owned: readonly number[]
-  readonly generation: number
+  /** The partitions that it has not given up, each with the generation of the group in which it was given to it. */
+  readonly owned: ReadonlyMap<number, number>
 }
 
 export interface Share {
@@ -30,11 +29,10 @@ export function assign(partitions: number, candidates: readonly Candidate[]): Ma
 function ownersOf(partitions: number, candidates: readonly Candidate[]): Map<number, Candidate> {
   const owners = new Map<number, Candidate>()
   for (const candidate of candidates) {
-    for (const partition of candidate.owned) {
-      const other = owners.get(partition)
+    for (const [partition, generation] of candidate.owned) {
+      const other = owners.get(partition)?.owned.get(partition) ?? Number.NEGATIVE_INFINITY
       // a member that comes back from a pause says what it had long ago
-      if (partition < partitions && (!other || candidate.generation > other.generation))
-        owners.set(partition, candidate)
+      if (partition < partitions && generation > other) owners.set(partition, candidate)
     }
   }
   return owners

@@ -8,7 +8,7 @@ import { ERROR, errorName, refusal } from './errors.ts'
 import { Decoder, Encoder } from './wire.ts'
 
 /** What a member calls the way in which partitions are shared out: all members of a group must know it. */
-export const PROTOCOL = 'millrace-sticky'
+export const PROTOCOL = 'millrace-cooperative-sticky'
 
 /** Milliseconds between two signs of life; each may bring the news that the group changes. */
 const BEAT = 500
@@ -36,8 +36,8 @@ export class Membership {
   private readonly stopping = new AbortController()
   private coordinator: Address | undefined
   private id = ''
-  /** Given to it, or not yet given up by it. */
-  private readonly owned = new Set<number>()
+  /** What was given to it and is not given up, each partition with the generation in which it was given last. */
+  private readonly owned = new Map<number, number>()
   private ownedIn = -1
   /** It has given up what others wait for, and has not told the group. */
   private gaveUp = false
@@ -154,8 +154,8 @@ export class Membership {
 
   private async join(): Promise<void> {
     const { group, topics, partitions, sessionTimeout } = this.options
-    const claimed = [...this.owned]
-    const subscription = writeSubscription(topics, claimed, this.ownedIn)
+    const claimed = [...this.owned.keys()]
+    const subscription = writeSubscription(topics, this.owned)
     // members hear of a change with their next sign of life, so that waiting longer for one than for a dead one is in vain
     const request = {
       group,
@@ -197,7 +197,7 @@ export class Membership {
   /** Takes its share, and tells the group when what it has no longer is given up. */
   private take(claimed: readonly number[], { partitions, coming }: Share): void {
     const { owned, ownedIn } = this
-    for (const partition of partitions) owned.add(partition)
+    for (const partition of partitions) owned.set(partition, ownedIn)
     const ended = this.member.assigned(partitions, coming.length)
     const lost = claimed.filter((partition) => !partitions.includes(partition))
     if (lost.length === 0) return
@@ -206,7 +206,8 @@ export class Membership {
       limit.abort('over')
       // what was claimed at the last joining, this with it, is seen to by what came of that
       if (this.ownedIn !== ownedIn) return
-      for (const partition of lost) owned.delete(partition)
+      // deletes each, and says whether that is news
+      if (lost.filter((partition) => owned.delete(partition)).length === 0) return
       this.gaveUp = true
       this.wake?.()
     })
@@ -233,9 +234,9 @@ class Rejoin extends Error {
 }
 
 /** Subscription and assignment as Kafka's own tools read them (ConsumerProtocol, version 0), with what sticks in the user data. */
-export function writeSubscription(topics: readonly string[], owned: readonly number[], generation: number): Buffer {
+export function writeSubscription(topics: readonly string[], owned: ReadonlyMap<number, number>): Buffer {
   const mine = new Encoder()
-  mine.int32(generation).array(owned, (partition) => mine.int32(partition))
+  mine.array([...owned], ([partition, generation]) => mine.int32(partition).int32(generation))
   const whole = new Encoder()
   return whole
     .int16(0)
@@ -249,10 +250,9 @@ export function readSubscription(id: string, bytes: Buffer): Candidate {
   whole.int16()
   whole.array(() => whole.string())
   const mine = whole.bytes()
-  if (!mine || mine.length === 0) return { id, owned: [], generation: -1 }
+  if (!mine || mine.length === 0) return { id, owned: new Map() }
   const from = new Decoder(mine)
-  const generation = from.int32()
-  return { id, generation, owned: from.array(() => from.int32()) }
+  return { id, owned: new Map(from.array(() => [from.int32(), from.int32()] as const)) }
 }
 
 function writeAssignment(topics: readonly string[], { partitions, coming }: Share): Buffer {

@@ -68,6 +68,8 @@ interface Batch {
   readonly rows: Rows
   readonly work: readonly Work[]
   readonly rejected: RowRejection[]
+  /** A former life may have sent it, alone or with others. */
+  unsure: boolean
   /** The broker no longer knows what was sent of it. */
   forgotten: boolean
 }
@@ -86,8 +88,8 @@ export class ProducerLane {
   private readonly sequences = new Map<number, number>()
   private batch: Batch | undefined
   private attempt: Promise<unknown> | undefined
-  /** What a former life may have sent is looked for before anything that may have been sent before is sent. */
-  private tailsRead = false
+  /** Of each partition that was looked at, the last sequence that a former life has sent to it. */
+  private readonly former = new Map<number, number | undefined>()
 
   constructor(
     cluster: Cluster,
@@ -130,8 +132,7 @@ export class ProducerLane {
     if (this.batch?.name !== delivery.name) this.batch = this.open(delivery)
     const { batch } = this
     this.identity ??= await this.cluster.patiently(() => this.identify(batch), { reached: true })
-    if ((delivery.afterUnknown && !this.tailsRead) || batch.forgotten) await this.skipSent(batch, delivery)
-    this.tailsRead = true
+    if (batch.unsure || batch.forgotten) await this.skipSent(batch, delivery)
     return batch
   }
 
@@ -147,25 +148,32 @@ export class ProducerLane {
     return answer
   }
 
-  private open({ name, body, rows: count }: Delivery): Batch {
+  private open({ name, body, rows: count, afterUnknown }: Delivery): Batch {
     const keyless = partitionOfHash(murmur2(Buffer.from(name)), this.partitions)
     const rows = new Rows(body, count, this.partitions, keyless)
     const work = [...rows.byPartition].map(
       ([partition, places]): Work => ({ partition, places, at: 0, most: BATCH, sending: undefined }),
     )
     for (const one of work) skip(rows, one, this.ends.get(one.partition)?.[1])
-    return { name, rows, work, rejected: [], forgotten: false }
+    return { name, rows, work, rejected: [], unsure: afterUnknown, forgotten: false }
   }
 
-  /** Passes over the rows that the topic has, from a life of before. */
+  /** Passes over the rows that the topic has, from a life of before or of a producer that the broker has forgotten. */
   private async skipSent(batch: Batch, { stagedAt }: Delivery): Promise<void> {
     const { rows, work } = batch
     await Promise.all(
       work.map(async (one) => {
-        const from = await this.tailOf(one.partition, stagedAt)
-        skip(rows, one, await lastSequence(this.cluster, this.topic, one.partition, { producer: this.name, from }))
+        const { partition } = one
+        // what this life has sent to it since is before the rows of this batch
+        if (batch.forgotten || !this.former.has(partition)) {
+          const from = await this.tailOf(partition, stagedAt)
+          const last = await lastSequence(this.cluster, this.topic, partition, { producer: this.name, from })
+          this.former.set(partition, last)
+        }
+        skip(rows, one, this.former.get(partition))
       }),
     )
+    batch.unsure = false
     batch.forgotten = false
   }
 

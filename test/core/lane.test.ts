@@ -193,4 +193,37 @@ describe('a group', () => {
     expect(both).toEqual(upTo(5_000))
     expect(after.requests[0]!.name).toBe(sink.requests.at(-1)!.name)
   })
+
+  test('of a sink that knows each row is not recorded; after a crash its members go one by one, the unknown one as such', async () => {
+    const disk = new MemoryDisk()
+    const rowwise = { ...group, rowwise: true }
+    const stored: string[] = []
+    let grouped: string | undefined
+    const sink = countingSink({
+      group: rowwise,
+      limit: { rows: 100 },
+      async answer({ name }) {
+        for (const [, batch] of disk.task(disk.tasks()[0]!)!.batches) if (batch.group) stored.push(batch.group)
+        if (name.includes('/group/')) grouped ??= name
+        return grouped === undefined ? { kind: 'applied' } : { kind: 'unknown', reason: 'no answer', took: true }
+      },
+    })
+    const worker = await numbersTo({ records: 5_000, disk, sinks: { out: [sink] } })
+    await until(() => sink.requests.filter(({ name }) => name === grouped).length > 1)
+    disk.crash()
+    void worker.abort()
+    const [first, again] = sink.requests.filter(({ name }) => name === grouped)
+    expect([again!.rows, again!.afterUnknown]).toEqual([first!.rows, true])
+    expect(Buffer.compare(first!.body, again!.body)).toBe(0)
+    const after = countingSink({ group: rowwise, limit: { rows: 100 } })
+    await (await numbersTo({ records: 5_000, disk, sinks: { out: [after] } })).done
+    expect(stored).toEqual([])
+    const missing = first!.rows / 100
+    expect(missing).toBeGreaterThan(1)
+    expect(after.requests.slice(0, missing)).toMatchObject(
+      Array.from({ length: missing }, () => ({ rows: 100, afterUnknown: true })),
+    )
+    const both = [...numbersOf(sink), ...numbersOf(after).filter((n) => !numbersOf(sink).includes(n))]
+    expect(both).toEqual(upTo(5_000))
+  })
 })

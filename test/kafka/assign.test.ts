@@ -10,12 +10,16 @@ const members = names.chain((ids) =>
     ...ids.map((id) =>
       fc.record({
         id: fc.constant(id),
-        owned: fc.uniqueArray(fc.nat(15)),
-        generation: fc.integer({ min: -1, max: 3 }),
+        owned: fc
+          .uniqueArray(fc.tuple(fc.nat(15), fc.integer({ min: -1, max: 3 })), { selector: ([partition]) => partition })
+          .map((pairs) => new Map(pairs)),
       }),
     ),
   ),
 )
+
+const given = (partitions: readonly number[], generation: number) =>
+  new Map(partitions.map((partition) => [partition, generation]))
 
 /** Each member's partitions, those that are still to come included. */
 function whole(partitions: number, candidates: readonly Candidate[]): Map<string, number[]> {
@@ -46,15 +50,15 @@ test('what a member has goes to no other before it is given up, and then to the 
       for (const [id, { partitions: own, coming }] of first) {
         moved += coming.length
         for (const partition of own) {
-          const claims = candidates.filter(({ owned }) => owned.includes(partition))
-          const latest = Math.max(...claims.map(({ generation }) => generation))
+          const claims = candidates.filter(({ owned }) => owned.has(partition))
+          const latest = Math.max(...claims.map(({ owned }) => owned.get(partition)!))
           if (claims.length > 0)
-            expect(claims.filter((one) => one.generation === latest).map((one) => one.id)).toContain(id)
+            expect(claims.filter(({ owned }) => owned.get(partition) === latest).map((one) => one.id)).toContain(id)
         }
       }
       const second = assign(
         partitions,
-        candidates.map(({ id }) => ({ id, owned: first.get(id)!.partitions, generation: 4 })),
+        candidates.map(({ id }) => ({ id, owned: given(first.get(id)!.partitions, 4) })),
       )
       for (const { coming } of second.values()) expect(coming).toEqual([])
       for (const [id, { partitions: own }] of first) {
@@ -70,11 +74,11 @@ test('as few partitions move as can, whoever comes or goes', () => {
     fc.property(names, names, fc.integer({ min: 1, max: 16 }), (before, after, partitions) => {
       const first = whole(
         partitions,
-        before.map((id) => ({ id, owned: [], generation: -1 })),
+        before.map((id) => ({ id, owned: given([], -1) })),
       )
       const second = whole(
         partitions,
-        after.map((id) => ({ id, owned: first.get(id) ?? [], generation: 1 })),
+        after.map((id) => ({ id, owned: given(first.get(id) ?? [], 1) })),
       )
       // what a member had beyond what it may have now must move, and nothing else
       const most = after.map((id) => Math.min(first.get(id)?.length ?? 0, second.get(id)!.length))
@@ -86,19 +90,30 @@ test('as few partitions move as can, whoever comes or goes', () => {
 
 test('a member that comes back from a pause does not get what others have taken over', () => {
   const shares = assign(4, [
-    { id: 'zombie', owned: [0, 1, 2, 3], generation: 3 },
-    { id: 'b', owned: [0, 1], generation: 5 },
-    { id: 'c', owned: [2, 3], generation: 5 },
+    { id: 'zombie', owned: given([0, 1, 2, 3], 3) },
+    { id: 'b', owned: given([0, 1], 5) },
+    { id: 'c', owned: given([2, 3], 5) },
   ])
   expect([...shares.get('b')!.partitions, ...shares.get('c')!.partitions].length).toBe(3)
   expect(shares.get('zombie')).toEqual({ partitions: [], coming: [expect.any(Number)] })
 })
 
 test('what a member says of itself is read again, and nothing said is nothing owned', () => {
-  expect(readSubscription('a', writeSubscription(['x', 'y'], [1, 5], 7))).toEqual({
-    id: 'a',
-    owned: [1, 5],
-    generation: 7,
-  })
-  expect(readSubscription('a', Buffer.from([0, 0, 0, 0, 0, 0, 255, 255, 255, 255]))).toMatchObject({ owned: [] })
+  const owned = new Map([
+    [1, 7],
+    [5, 6],
+  ])
+  expect(readSubscription('a', writeSubscription(['x', 'y'], owned))).toEqual({ id: 'a', owned })
+  const nothing = readSubscription('a', Buffer.from([0, 0, 0, 0, 0, 0, 255, 255, 255, 255]))
+  expect(nothing.owned.size).toBe(0)
+})
+
+test('a claim that was not renewed is no newer for the generations that its member has joined since', () => {
+  // a came back and waits for the end of what it had; b has worked on it since, and was given it again
+  const shares = assign(4, [
+    { id: 'a', owned: given([0, 1], 5) },
+    { id: 'b', owned: given([0, 1], 7) },
+  ])
+  expect(shares.get('b')!.partitions).toEqual([0, 1])
+  expect(shares.get('a')).toEqual({ partitions: [2, 3], coming: [] })
 })

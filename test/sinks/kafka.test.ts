@@ -169,6 +169,28 @@ need('kafka')('the sink on a real Kafka', () => {
     expect((await held(topic)).map(({ value }) => (value as Row).n)).toEqual(upTo(40))
   })
 
+  test('batches that a former life sent as one are completed one by one, in whatever partitions their rows are', async () => {
+    for (const arrived of [120, 70, 0]) {
+      const topic = await made(3)
+      const all = rows(120)
+      const dead = await sink(topic).open(context())
+      // what is missing was lost on its way: requests end at the boundaries of partitions, and may do so anywhere
+      if (arrived > 0) await dead.deliver(staged(dead, all.slice(0, arrived), { name: 'group' }), never())
+      await dead.close()
+      const open = await sink(topic).open(context())
+      await open.attach?.('suite/main/0', undefined)
+      // the first has rows in one of the partitions only
+      const parts = [0, 1, 40, 90, 120]
+      for (const [i, first] of parts.slice(0, -1).entries()) {
+        const batch = staged(open, all.slice(first, parts[i + 1]), { name: `batch-${i}`, first })
+        expect(await open.deliver({ ...batch, afterUnknown: true }, never())).toMatchObject({ kind: 'applied' })
+      }
+      await open.close()
+      const numbers = (await held(topic)).map(({ value }) => (value as Row).n)
+      expect(numbers.sort((a, b) => a - b)).toEqual(upTo(120))
+    }
+  })
+
   test('what two writers of one name wrote is told apart from a repeat by its reader alone', async () => {
     const topic = await made(1)
     const zombie = await sink(topic).open(context())
