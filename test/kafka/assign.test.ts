@@ -65,8 +65,9 @@ test('what a member has goes to no other before it is given up, and then to the 
         expect(second.get(id)!.partitions).toEqual(expect.arrayContaining([...own]))
       }
     }),
+    { numRuns: 300 },
   )
-  expect(moved).toBeGreaterThan(50)
+  expect(moved).toBeGreaterThan(20)
 })
 
 test('as few partitions move as can, whoever comes or goes', () => {
