@@ -137,8 +137,8 @@ export interface TaskOptions {
 
 /** Bounds of one epoch: records, staged bytes, and the milliseconds that its flow should take. */
 const EPOCH = { first: 500, most: 50_000, bytes: 8 * 1024 * 1024, target: 50 }
-/** Milliseconds after the last epoch before which the next one does not begin: so many for each batch that waits in a lane. */
-const LINGER = { each: 10, most: 250, batches: 10_000 }
+/** With so many batches in a lane, an epoch begins so many milliseconds after the last one. */
+const LINGER = { batches: 10_000, ms: 250 }
 /** Milliseconds after which a source that is said to be at its head is asked again, while others go on. */
 const HEAD = 1_000
 /** Records that a partition's poison is counted over, and how many of them are no flood yet. */
@@ -488,19 +488,12 @@ export class Task {
     return Math.max(1, wait)
   }
 
-  /**
-   * Behind a sink that is slow, epochs of few records are as many batches as of many, and would only wait in line: it is given
-   * fewer. Behind one that takes nothing, they would be more than memory should list; other sinks do not wait for it before.
-   */
+  /** Behind a sink that takes nothing, epochs of few records would leave more batches than memory should list. */
   private async linger(): Promise<void> {
     const { runtime } = this.options
     const since = runtime.elapsed() - this.lastEpoch
-    let pause = 0
-    for (const { length, state } of this.lanes) {
-      if (length > LINGER.batches) pause = LINGER.most
-      else if (state === 'ready' && length > 1) pause = Math.max(pause, Math.min(LINGER.most, LINGER.each * length))
-    }
-    if (since < pause) await runtime.sleep(pause - since, this.stopping.signal)
+    if (since < LINGER.ms && this.lanes.some((lane) => lane.length > LINGER.batches))
+      await runtime.sleep(LINGER.ms - since, this.stopping.signal)
     this.lastEpoch = runtime.elapsed()
   }
 

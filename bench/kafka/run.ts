@@ -24,6 +24,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '1' },
     cases: { type: 'string', default: '' },
     latency: { type: 'string', default: '20' },
+    rate: { type: 'string', default: '' },
     profile: { type: 'boolean', default: false },
   },
 })
@@ -211,6 +212,8 @@ async function throughput(of: Case, topic: string, total: number): Promise<Figur
 /** Milliseconds from the making of an event, at a rate; and how long a job into Kafka stands after kill -9. */
 interface Delay {
   readonly rate: number
+  /** Of the programs alone, while it lasted. */
+  readonly cpuSecondsPerMillion: number
   /** To the sink's answer, as a worker of ours says itself. */
   readonly answered?: Quantiles
   /** To a reader of the topic. */
@@ -247,10 +250,13 @@ async function delay(of: Case, file: string, bytes: number, rate: number, second
       await until(() => sumOf(programs, 'read') > rate || undefined, programs)
       if (!watch) {
         // The worker's own: from the event's time, which is that of its making, to the sink's answer.
+        await sleep(WARM.own * 1_000)
+        const cpuSecondsPerMillion = await cost(programs, seconds)
         await load.ended
-        return { rate, answered: programs[0]!.last!.freshness! }
+        return { rate, cpuSecondsPerMillion, answered: programs[0]!.last!.freshness! }
       }
-      await sleep((WARM.topic + seconds) * 1_000)
+      await sleep(WARM.topic * 1_000)
+      const cpuSecondsPerMillion = await cost(programs, seconds)
       const ages = watch.lines.slice(-seconds * 10).flatMap(({ ages }) => ages)
       const { freshness: answered } = programs[0]!.last!
       const killed = Date.now()
@@ -263,6 +269,7 @@ async function delay(of: Case, file: string, bytes: number, rate: number, second
       ).catch(() => undefined)
       return {
         rate,
+        cpuSecondsPerMillion,
         ...(answered ? { answered } : {}),
         read: { p50: quantile(ages, 0.5), p99: quantile(ages, 0.99) },
         ...(back ? { recoverySeconds: (back.now - killed) / 1_000 } : {}),
@@ -271,6 +278,18 @@ async function delay(of: Case, file: string, bytes: number, rate: number, second
       await Promise.all([load.kill(), watch?.kill()])
     }
   })
+}
+
+/** CPU seconds a million events, over so many seconds. */
+async function cost(programs: readonly Child<Done>[], seconds: number): Promise<number> {
+  const now = () => ({
+    cpu: programs.reduce((sum, { pid }) => sum + useOf(pid, { apart: WAREHOUSE }).cpuSeconds, 0),
+    read: sumOf(programs, 'read'),
+  })
+  const before = now()
+  await sleep(seconds * 1_000)
+  const after = now()
+  return Number(((after.cpu - before.cpu) / ((after.read - before.read) / 1e6)).toFixed(2))
 }
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
@@ -312,9 +331,10 @@ try {
     if (Number(values.latency) === 0) continue
     for (const name of wanted.filter((name) => name !== 'raw')) {
       const { eventsPerSecond } = report[bytes]![name]!
-      const latency = await delay(CASES[name]!, file, bytes, Math.round(eventsPerSecond / 2), Number(values.latency))
+      const rate = Number(values.rate) || Math.round(eventsPerSecond / 2)
+      const latency = await delay(CASES[name]!, file, bytes, rate, Number(values.latency))
       report[bytes]![name] = { ...report[bytes]![name]!, latency }
-      say(`${bytes} B, ${CASES[name]!.name}, at half load: ${JSON.stringify(latency)}`)
+      say(`${bytes} B, ${CASES[name]!.name}, at ${rate} events/s: ${JSON.stringify(latency)}`)
     }
   }
   if (values.json) console.log(JSON.stringify(report))
