@@ -51,8 +51,13 @@ export class SinkHost {
    * @param signal what has been sent is given up when it aborts
    */
   async deliver(delivery: Delivery, closing: AbortSignal, signal: AbortSignal): Promise<Outcome> {
-    await this.room(closing)
-    if (closing.aborted) return STOPPING
+    // asked again by each that was woken, and taken at once: several begin in one turn
+    while (this.active >= this.concurrency && !closing.aborted) await this.place(closing)
+    if (closing.aborted) {
+      // it may have been woken for a place that it no longer needs
+      if (this.active < this.concurrency) this.waiting.shift()?.()
+      return STOPPING
+    }
     this.active++
     try {
       const wait = this.breaker.wait()
@@ -84,20 +89,16 @@ export class SinkHost {
       this.waiting.shift()?.()
     }
   }
-  /** Waits until fewer attempts are under way than may be. */
-  private async room(closing: AbortSignal): Promise<void> {
-    while (this.active >= this.concurrency && !closing.aborted) {
-      const { promise, resolve } = Promise.withResolvers<void>()
-      this.waiting.push(resolve)
-      const stop = () => resolve()
-      closing.addEventListener('abort', stop, { once: true })
-      await promise
-      closing.removeEventListener('abort', stop)
-      if (!closing.aborted) continue
-      const at = this.waiting.indexOf(resolve)
-      if (at >= 0) this.waiting.splice(at, 1)
-      // it was woken for a place that it no longer needs
-      else if (this.active < this.concurrency) this.waiting.shift()?.()
-    }
+
+  /** Waits until an attempt has ended, or nothing more is to be sent. */
+  private async place(closing: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const stop = () => resolve()
+    this.waiting.push(resolve)
+    closing.addEventListener('abort', stop, { once: true })
+    await promise
+    closing.removeEventListener('abort', stop)
+    const at = this.waiting.indexOf(resolve)
+    if (at >= 0) this.waiting.splice(at, 1)
   }
 }
